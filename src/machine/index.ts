@@ -1,0 +1,15 @@
+/** Routines, agents, shared variables, memory, and the machines that run them. */
+
+export type { Agent, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
+export { AssertionError, assert, assertNever, hex } from "./assert.js";
+export { Cell, Line, loneCell } from "./cell.js";
+export { FrameAllocator, OutOfFramesError } from "./frames.js";
+export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
+export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
+export { Random } from "./random.js";
+export { type RegisterBlock, RegisterMap } from "./registers.js";
+export type { Routine, Step, Suspension } from "./routine.js";
+export { type SequentialOptions, sequentialMachine } from "./sequential.js";
+export { SpinLock, SpinNodes } from "./spinlock.js";
+export type { Iova, Nanoseconds, Pasid, PhysicalAddress, StreamId } from "./units.js";
+export { WORK_NAMES, Work, type WorkCode, type WorkName } from "./work.js";

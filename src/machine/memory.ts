@@ -1,0 +1,176 @@
+/**
+ * Physical memory that hardware and software share: sparse, little-endian, byte-exact.
+ *
+ * Frames of 4 KiB come into being, zeroed, at the first write. A read of memory
+ * that nobody wrote gives zeros and allocates nothing. Agents are the only users at
+ * run time (they add cost and ordering); tools that inspect a dump may read directly.
+ */
+
+import { assert, hex } from "./assert.js";
+import type { PhysicalAddress } from "./units.js";
+
+export const FRAME_BYTES = 4096;
+export const FRAME_LG2 = 12;
+export const LINE_BYTES = 64;
+const LINES_PER_FRAME = FRAME_BYTES / LINE_BYTES;
+/** Direct-mapped cache of frame look-ups; a power of two. */
+const CACHE_SLOTS = 1024;
+
+/** One 4 KiB frame: the same bytes as bytes and as words, and its lines' coherence state. */
+export class Frame {
+  readonly number: number;
+  readonly bytes = new Uint8Array(FRAME_BYTES);
+  readonly words = new Uint32Array(this.bytes.buffer);
+  readonly halves = new Uint16Array(this.bytes.buffer);
+  /** Coherence state per line, made by the timed machine when it first touches the frame. */
+  lines: FrameLines | undefined;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+}
+
+/** Coherence state of the 64 lines of a frame, as arrays; the fields are those of `Line`. */
+export class FrameLines {
+  readonly owner = new Int16Array(LINES_PER_FRAME).fill(-1);
+  readonly sharedDistance = new Uint8Array(LINES_PER_FRAME);
+  readonly version = new Uint32Array(LINES_PER_FRAME);
+  readonly busyUntilNs = new Float64Array(LINES_PER_FRAME);
+}
+
+export class PhysicalMemory {
+  readonly #frames = new Map<number, Frame>();
+  readonly #cache: (Frame | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
+  /** High half of the last `read64`. */
+  hi = 0;
+
+  /** Number of frames that hold data. */
+  get frameCount(): number {
+    return this.#frames.size;
+  }
+
+  /** The frame with this number, or undefined when nobody wrote to it. */
+  findFrame(frameNumber: number): Frame | undefined {
+    const slot = frameNumber % CACHE_SLOTS;
+    const cached = this.#cache[slot];
+    if (cached !== undefined && cached.number === frameNumber) return cached;
+    const frame = this.#frames.get(frameNumber);
+    if (frame !== undefined) this.#cache[slot] = frame;
+    return frame;
+  }
+
+  /** The frame with this number, made if it does not exist. */
+  frame(frameNumber: number): Frame {
+    const found = this.findFrame(frameNumber);
+    if (found !== undefined) return found;
+    assert(
+      frameNumber >= 0 && frameNumber < 2 ** (53 - FRAME_LG2),
+      `physical addresses lie in [0, 2^53): frame ${hex(frameNumber)}`,
+    );
+    const frame = new Frame(frameNumber);
+    this.#frames.set(frameNumber, frame);
+    this.#cache[frameNumber % CACHE_SLOTS] = frame;
+    return frame;
+  }
+
+  read8(address: PhysicalAddress): number {
+    const frame = this.findFrame(frameOf(address));
+    return frame === undefined ? 0 : frame.bytes[offsetOf(address)];
+  }
+
+  read16(address: PhysicalAddress): number {
+    assertAligned(address, 2);
+    const frame = this.findFrame(frameOf(address));
+    return frame === undefined ? 0 : frame.halves[offsetOf(address) >> 1];
+  }
+
+  read32(address: PhysicalAddress): number {
+    assertAligned(address, 4);
+    const frame = this.findFrame(frameOf(address));
+    return frame === undefined ? 0 : frame.words[offsetOf(address) >> 2];
+  }
+
+  /** Returns the low half; the high half is in `hi`. */
+  read64(address: PhysicalAddress): number {
+    assertAligned(address, 8);
+    const frame = this.findFrame(frameOf(address));
+    if (frame === undefined) {
+      this.hi = 0;
+      return 0;
+    }
+    const word = offsetOf(address) >> 2;
+    this.hi = frame.words[word + 1];
+    return frame.words[word];
+  }
+
+  write8(address: PhysicalAddress, value: number): void {
+    this.frame(frameOf(address)).bytes[offsetOf(address)] = value;
+  }
+
+  write16(address: PhysicalAddress, value: number): void {
+    assertAligned(address, 2);
+    this.frame(frameOf(address)).halves[offsetOf(address) >> 1] = value;
+  }
+
+  write32(address: PhysicalAddress, value: number): void {
+    assertAligned(address, 4);
+    this.frame(frameOf(address)).words[offsetOf(address) >> 2] = value;
+  }
+
+  write64(address: PhysicalAddress, lo: number, hi: number): void {
+    assertAligned(address, 8);
+    const words = this.frame(frameOf(address)).words;
+    const word = offsetOf(address) >> 2;
+    words[word] = lo;
+    words[word + 1] = hi;
+  }
+
+  /** Fills `target` from memory at `address`; holes read as zeros. */
+  readBlock(address: PhysicalAddress, target: Uint8Array): void {
+    for (let done = 0; done < target.length; ) {
+      const at = address + done;
+      const offset = offsetOf(at);
+      const count = Math.min(FRAME_BYTES - offset, target.length - done);
+      const frame = this.findFrame(frameOf(at));
+      if (frame === undefined) target.fill(0, done, done + count);
+      else target.set(frame.bytes.subarray(offset, offset + count), done);
+      done += count;
+    }
+  }
+
+  writeBlock(address: PhysicalAddress, source: Uint8Array): void {
+    for (let done = 0; done < source.length; ) {
+      const at = address + done;
+      const offset = offsetOf(at);
+      const count = Math.min(FRAME_BYTES - offset, source.length - done);
+      this.frame(frameOf(at)).bytes.set(source.subarray(done, done + count), offset);
+      done += count;
+    }
+  }
+
+  fill(address: PhysicalAddress, sizeBytes: number, byte: number): void {
+    for (let done = 0; done < sizeBytes; ) {
+      const at = address + done;
+      const offset = offsetOf(at);
+      const count = Math.min(FRAME_BYTES - offset, sizeBytes - done);
+      const frame = byte === 0 ? this.findFrame(frameOf(at)) : this.frame(frameOf(at));
+      frame?.bytes.fill(byte, offset, offset + count);
+      done += count;
+    }
+  }
+}
+
+export function frameOf(address: PhysicalAddress): number {
+  return Math.floor(address / FRAME_BYTES);
+}
+
+function offsetOf(address: PhysicalAddress): number {
+  // The low 12 bits survive the conversion to 32 bits that `&` makes.
+  return address & (FRAME_BYTES - 1);
+}
+
+function assertAligned(address: PhysicalAddress, sizeBytes: number): void {
+  if ((address & (sizeBytes - 1)) !== 0) {
+    assert(false, `a ${sizeBytes}-byte access is naturally aligned: ${hex(address)}`);
+  }
+}
