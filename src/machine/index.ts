@@ -3,6 +3,7 @@
 export type { Agent, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 export { AssertionError, assert, assertNever, hex } from "./assert.js";
 export { Cell, Line, loneCell } from "./cell.js";
+export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.js";
 export { FrameAllocator, OutOfFramesError } from "./frames.js";
 export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
@@ -11,5 +12,6 @@ export { type RegisterBlock, RegisterMap } from "./registers.js";
 export type { Routine, Step, Suspension } from "./routine.js";
 export { type SequentialOptions, sequentialMachine } from "./sequential.js";
 export { SpinLock, SpinNodes } from "./spinlock.js";
+export { type CpuTime, type TimedMachineFace, type TimedOptions, timedMachine } from "./timed.js";
 export type { Iova, Nanoseconds, Pasid, PhysicalAddress, StreamId } from "./units.js";
 export { WORK_NAMES, Work, type WorkCode, type WorkName } from "./work.js";

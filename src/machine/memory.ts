@@ -12,30 +12,23 @@ import type { PhysicalAddress } from "./units.js";
 export const FRAME_BYTES = 4096;
 export const FRAME_LG2 = 12;
 export const LINE_BYTES = 64;
-const LINES_PER_FRAME = FRAME_BYTES / LINE_BYTES;
+export const LINE_LG2 = 6;
+export const LINES_PER_FRAME = FRAME_BYTES / LINE_BYTES;
 /** Direct-mapped cache of frame look-ups; a power of two. */
 const CACHE_SLOTS = 1024;
 
-/** One 4 KiB frame: the same bytes as bytes and as words, and its lines' coherence state. */
+/** One 4 KiB frame: the same bytes, as bytes, halves and words. */
 export class Frame {
   readonly number: number;
   readonly bytes = new Uint8Array(FRAME_BYTES);
   readonly words = new Uint32Array(this.bytes.buffer);
   readonly halves = new Uint16Array(this.bytes.buffer);
-  /** Coherence state per line, made by the timed machine when it first touches the frame. */
-  lines: FrameLines | undefined;
+  /** Number of its first line in the machine's coherence state, given at first touch; -1 before. */
+  firstLineId = -1;
 
   constructor(number: number) {
     this.number = number;
   }
-}
-
-/** Coherence state of the 64 lines of a frame, as arrays; the fields are those of `Line`. */
-export class FrameLines {
-  readonly owner = new Int16Array(LINES_PER_FRAME).fill(-1);
-  readonly sharedDistance = new Uint8Array(LINES_PER_FRAME);
-  readonly version = new Uint32Array(LINES_PER_FRAME);
-  readonly busyUntilNs = new Float64Array(LINES_PER_FRAME);
 }
 
 export class PhysicalMemory {

@@ -1,0 +1,76 @@
+/**
+ * `generic-arm`: a two-socket Arm server of the kind that SMMUv3 is found in, 64 CPUs a
+ * socket in clusters of four. Nothing here is fitted to a particular machine: it gives
+ * the right order of magnitude and the right shape, not a prediction for yours.
+ */
+
+import type { Profile, Provenance, Quantity } from "./profile.js";
+
+function assumed(reason: string): Provenance {
+  return { kind: "assumed", reason };
+}
+
+function ns(value: number, provenance: Provenance): Quantity {
+  return { value, unit: "ns", provenance };
+}
+
+function count(value: number, provenance: Provenance): Quantity {
+  return { value, unit: "count", provenance };
+}
+
+const INSTRUCTIONS = "counted as instructions of the kernel's path at about 2 per nanosecond";
+
+export const genericArm: Profile = {
+  name: "generic-arm",
+  description: "two-socket Arm server, 64 CPUs a socket, clusters of four, one SMMUv3",
+  machine: {
+    cpu: {
+      hitNs: ns(1, assumed("L1 hit of 3 to 4 cycles at 2.6 to 3 GHz")),
+      clusterTransferNs: ns(25, assumed("L2 to L2 within a cluster over its shared L3 tag")),
+      socketTransferNs: ns(60, assumed("cache to cache over a mesh of 64 cores, mid distance")),
+      remoteTransferNs: ns(170, assumed("socket to socket link round trip of 2019 to 2023 parts")),
+      memoryNs: ns(90, assumed("DRAM latency of an 8-channel DDR4 server under light load")),
+      atomicNs: ns(5, assumed("LSE atomic on an owned line, acquire and release")),
+      fullFenceNs: ns(10, assumed("dmb ish with an empty store buffer")),
+      orderFenceNs: ns(3, assumed("dmb ishst or oshst, which waits for nothing to complete")),
+      cpusPerCluster: count(4, assumed("Kunpeng 920 and Neoverse meshes with shared L3 slices")),
+      cpusPerSocket: count(64, assumed("Kunpeng 920: 64 cores; Neoverse parts: 64 to 80")),
+      cacheLines: count(8192, assumed("512 KiB private L2 of 64-byte lines")),
+    },
+    register: {
+      readNs: ns(150, assumed("on-chip device register: two mesh crossings plus the SMMU")),
+      writeNs: ns(20, assumed("posted device write, nGnRE, accepted by the interconnect")),
+      postedNs: ns(60, assumed("one mesh crossing until the SMMU sees it")),
+    },
+    device: {
+      memoryReadNs: ns(70, assumed("SMMU read that snoops the last-level cache")),
+      memoryWriteNs: ns(40, assumed("posted write into the last-level cache")),
+    },
+    workNs: {
+      dmaCall: ns(15, assumed(INSTRUCTIONS)),
+      treeNode: ns(6, assumed("one node of a red-black tree, mostly in L2")),
+      magazine: ns(4, assumed(INSTRUCTIONS)),
+      pageTableLevel: ns(3, assumed(INSTRUCTIONS)),
+      pageTableEntry: ns(2, assumed(INSTRUCTIONS)),
+      command: ns(8, assumed(INSTRUCTIONS)),
+      flushQueueEntry: ns(6, assumed(INSTRUCTIONS)),
+      pageAllocation: ns(60, assumed("per-CPU page list, without the clearing")),
+      copyKilobyte: ns(100, assumed("10 GB/s per CPU, source and target in cache or prefetched")),
+      bitmapWord: ns(1, assumed(INSTRUCTIONS)),
+      interrupt: ns(600, assumed("exception entry, GIC acknowledge and end, softirq dispatch")),
+      scatterSegment: ns(8, assumed(INSTRUCTIONS)),
+    },
+  },
+  smmu: {
+    commandFetchNs: ns(20, assumed("16-byte commands are prefetched by the cache line")),
+    configurationNs: ns(100, assumed("look-up and removal in the configuration cache")),
+    invalidateAddressNs: ns(60, assumed("broadcast of one TLBI to the TLB units")),
+    invalidateAsidNs: ns(250, assumed("sweep of the TLB units by ASID")),
+    invalidateAllNs: ns(400, assumed("sweep of the TLB units")),
+    syncNs: ns(150, assumed("completion of outstanding invalidations and transactions")),
+    walkReadNs: ns(70, assumed("page-table read that snoops the last-level cache")),
+    iotlbHitNs: ns(5, assumed("look-up in a micro TLB of a TLB unit")),
+    iotlbEntries: count(2048, assumed("order of the macro TLB of an MMU-600 TCU")),
+    iotlbWays: count(8, assumed("MMU-600's TCU cache is set associative of that order")),
+  },
+};
