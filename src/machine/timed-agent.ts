@@ -32,13 +32,13 @@ const Op = {
   fetchOr: 6,
   fetchAnd: 7,
   fetchXor: 8,
-  waitUntil: 9,
-  fullFence: 10,
-  read: 11,
-  read64: 12,
-  write: 13,
-  write64: 14,
-  compareExchange64: 15,
+  read: 9,
+  read64: 10,
+  write: 11,
+  write64: 12,
+  compareExchange64: 13,
+  waitUntil: 14,
+  fullFence: 15,
   readBlock: 16,
   writeBlock: 17,
   fill: 18,
@@ -47,6 +47,9 @@ const Op = {
   writeRegister: 21,
   sleep: 22,
 } as const;
+/** The codes up to here are single accesses to a cell, to a cell or a word of memory. */
+const OP_LAST_ON_CELL = Op.fetchXor;
+const OP_LAST_ON_LINE = Op.compareExchange64;
 type OpCode = (typeof Op)[keyof typeof Op];
 
 /** Operands of a suspended access, kept while an interrupt handler runs on top of it. */
@@ -72,6 +75,11 @@ interface Activation {
 
 const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
 const FOREVER = Number.POSITIVE_INFINITY;
+/**
+ * How far past the horizon hits on private lines may run. Of the order of one call of the
+ * DMA API, so that a CPU does a call's private accesses in one go.
+ */
+const LOOKAHEAD_NS = 500;
 /** Parked for time only. */
 const NO_LINE = -1;
 const NO_BLOCK = new Uint8Array(0);
@@ -270,9 +278,30 @@ export class TimedAgent implements Cpu, HeapEntry {
 
   /** Performs the noted access now if it is this agent's turn, else suspends. */
   #issue(): Step<number> {
-    if (this.clockNs <= this.#machine.horizonNs && this.#perform()) return this.#done;
+    const aheadNs = this.clockNs - this.#machine.horizonNs;
+    const mayAct = aheadNs <= 0 || (aheadNs <= LOOKAHEAD_NS && this.#hitsPrivately());
+    if (mayAct && this.#perform()) return this.#done;
     this.#resumed = false;
     return this.#pending;
+  }
+
+  /** Whether the noted access touches nothing that another agent is using. */
+  #hitsPrivately(): boolean {
+    const cache = this.#cache;
+    if (this.#op === Op.fullFence) return true;
+    if (cache === undefined || this.#op > OP_LAST_ON_LINE) return false;
+    let line: number;
+    if (this.#op <= OP_LAST_ON_CELL) line = (this.#cell as Cell).line.id;
+    else {
+      const frame = this.#memory.findFrame(frameOf(this.#address));
+      if (frame === undefined || frame.firstLineId < 0) return false;
+      line = this.#lineOf(frame);
+    }
+    if (line < 0) return false;
+    const isLoad = this.#op === Op.load || this.#op === Op.read || this.#op === Op.read64;
+    return isLoad
+      ? this.#coherence.holdsCopy(cache, line)
+      : this.#coherence.holdsPrivately(cache, line);
   }
 
   #issueVoid(): Step<void> {

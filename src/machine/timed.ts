@@ -5,7 +5,11 @@
  * act at once as long as its clock is not past the *horizon*, the earliest time at
  * which anybody else wants to act, and every wake-up lowers the horizon. So accesses
  * happen in the order of virtual time, and nobody runs past an agent that was just
- * woken.
+ * woken. One exception buys speed: a hit on a line that only this CPU has been using may
+ * run up to `LOOKAHEAD_NS` past the horizon. Values stay those of one global order, and
+ * whoever asks for the line next is served after that access (see `coherence.ts`), so
+ * exclusion holds in virtual time; only the moment at which a private line first becomes
+ * shared can be late by that much.
  *
  * `TimedMachine` owns the agents, the heap of those that can run, the timers and who
  * waits on which line; `TimedAgent` owns its clock and its activations.
@@ -45,6 +49,8 @@ export interface TimedMachineFace extends Machine {
   cpuTime(cpuId: number): CpuTime;
 }
 
+/** Horizon that nobody's clock is within, whatever the lookahead. */
+const TURN_ENDS = Number.NEGATIVE_INFINITY;
 /** Owners are 16-bit numbers; 1024 is what the design asks for. */
 const CPUS_MAX = 1024;
 
@@ -182,7 +188,7 @@ export class TimedMachine implements TimedMachineFace {
   raise(interrupt: Interrupt, atNs: number): void {
     const cpu = this.#cpu(interrupt.cpuId);
     if (!cpu.addInterrupt(interrupt)) return;
-    if (cpu === this.#current) this.horizonNs = -1;
+    if (cpu === this.#current) this.horizonNs = TURN_ENDS;
     else if (cpu.isWaiting) this.wake(cpu, atNs);
   }
 
@@ -194,7 +200,7 @@ export class TimedMachine implements TimedMachineFace {
 
   /** Ends the running agent's turn at its next access (an interrupt became takeable). */
   endTurn(): void {
-    this.horizonNs = -1;
+    this.horizonNs = TURN_ENDS;
   }
 
   // --- scheduling ---
