@@ -28,7 +28,7 @@ export interface PagingDomain {
   readonly pageSizesBytes: readonly number[];
   /** IOVAs that can be translated, inclusive. */
   readonly aperture: { readonly first: Iova; readonly last: Iova };
-  /** Why the last `mapPages` stopped early. */
+  /** Why the last `mapPages` stopped early; to be read before the next step of any routine. */
   readonly failure: MapFailure | undefined;
   /** Maps leaves of one size; returns the bytes mapped (see `PageTable.mapPages`). */
   mapPages(

@@ -27,6 +27,23 @@ export class IotlbGather implements UnmapGather {
     this.queued = queued;
   }
 
+  tryAdd(iova: Iova, sizeBytes: number, pageBytes: number): boolean {
+    const last = iova + sizeBytes - 1;
+    if (this.pageBytes === 0) {
+      this.pageBytes = pageBytes;
+      this.firstIova = iova;
+      this.lastIova = last;
+      return true;
+    }
+    if (this.pageBytes !== pageBytes) return false;
+    // A range that only touches the gathered one is no gap: nothing else is invalidated.
+    if (iova > this.lastIova + 1 || last + 1 < this.firstIova) return false;
+    if (iova < this.firstIova) this.firstIova = iova;
+    if (last > this.lastIova) this.lastIova = last;
+    return true;
+  }
+
+  /** Forgets the range, which was invalidated; freed tables stay until they are given back. */
   reset(): void {
     this.firstIova = 0;
     this.lastIova = -1;
@@ -42,17 +59,13 @@ export function* gatherAddPage(
   iova: Iova,
   pageBytes: number,
 ): Routine {
-  const last = iova + pageBytes - 1;
-  const fits =
-    gather.pageBytes === 0 ||
-    (gather.pageBytes === pageBytes && iova <= gather.lastIova + 1 && last + 1 >= gather.firstIova);
-  if (!fits) yield* domain.iotlbSync(cpu, gather);
-  if (gather.pageBytes === 0) {
-    gather.firstIova = iova;
-    gather.lastIova = last;
-    gather.pageBytes = pageBytes;
-    return;
-  }
-  gather.firstIova = Math.min(gather.firstIova, iova);
-  gather.lastIova = Math.max(gather.lastIova, last);
+  if (gather.tryAdd(iova, pageBytes, pageBytes)) return;
+  yield* syncGather(cpu, domain, gather);
+  gather.tryAdd(iova, pageBytes, pageBytes);
+}
+
+/** Invalidates what the gather holds, waits, and empties it (kernel: iommu_iotlb_sync()). */
+export function* syncGather(cpu: Cpu, domain: PagingDomain, gather: IotlbGather): Routine {
+  yield* domain.iotlbSync(cpu, gather);
+  gather.reset();
 }

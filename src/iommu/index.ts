@@ -1,5 +1,15 @@
-/** The IOMMU core: domains, map and unmap in supported page sizes, the gather, faults. */
+/** The IOMMU core: domains, map and unmap in supported page sizes, the gather, groups, faults. */
 
+export {
+  chooseDefaultType,
+  type DefaultDomainType,
+  type DefaultTypeQuestion,
+  parseTypeRequest,
+  type TypeRequest,
+  type TypeSwitch,
+  typeSwitch,
+  UntrustedDeviceError,
+} from "./default-domain.js";
 export type {
   DomainType,
   FaultReport,
@@ -9,4 +19,26 @@ export type {
   IommuDriver,
   PagingDomain,
 } from "./driver.js";
-export { gatherAddPage, IotlbGather } from "./gather.js";
+export { gatherAddPage, IotlbGather, syncGather } from "./gather.js";
+export {
+  attachGroup,
+  claimOwnership,
+  createGroup,
+  DirectMappingError,
+  destroyGroup,
+  type GroupOptions,
+  type IommuGroup,
+  releaseOwnership,
+  setGroupType,
+  unuseDefaultDomain,
+  useDefaultDomain,
+} from "./group.js";
+export { iommuMap, iommuMapSg, type PhysicalRange } from "./map.js";
+export {
+  isKeptFromAllocator,
+  mapDirectRegions,
+  type ReservedKind,
+  type ReservedRegion,
+} from "./reserved-region.js";
+export { MapStatus, type MapStatusCode } from "./status.js";
+export { iommuUnmap, iommuUnmapFast } from "./unmap.js";

@@ -10,7 +10,11 @@ export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
 export { Random } from "./random.js";
 export { type RegisterBlock, RegisterMap } from "./registers.js";
 export type { Routine, Step, Suspension } from "./routine.js";
-export { type SequentialOptions, sequentialMachine } from "./sequential.js";
+export {
+  type SequentialMachineFace,
+  type SequentialOptions,
+  sequentialMachine,
+} from "./sequential.js";
 export { SpinLock, SpinNodes } from "./spinlock.js";
 export { type CpuTime, type TimedMachineFace, type TimedOptions, timedMachine } from "./timed.js";
 export type { Iova, Nanoseconds, Pasid, PhysicalAddress, StreamId } from "./units.js";

@@ -25,11 +25,15 @@ export interface SequentialOptions {
   readonly frames?: { readonly base: number; readonly last: number };
 }
 
-export function sequentialMachine(options: SequentialOptions = {}): Machine {
+export interface SequentialMachineFace extends Machine {
+  readonly kind: "sequential";
+}
+
+export function sequentialMachine(options: SequentialOptions = {}): SequentialMachineFace {
   return new SequentialMachine(options);
 }
 
-export class SequentialMachine implements Machine {
+export class SequentialMachine implements SequentialMachineFace {
   readonly kind = "sequential";
   readonly memory = new PhysicalMemory();
   readonly registers = new RegisterMap();

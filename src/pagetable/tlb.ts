@@ -11,13 +11,18 @@ export interface UnmapGather {
   readonly queued: boolean;
   /** Table pages taken out of the tree; they are freed only after the next invalidation. */
   readonly freedTables: PhysicalAddress[];
+  /** Notes cleared leaves of one size in a row; false, with nothing noted, if a sync goes first. */
+  tryAdd(iova: Iova, sizeBytes: number, pageBytes: number): boolean;
 }
 
-/** Invalidation hooks of a page table; each domain's driver supplies them (kernel: iommu_flush_ops). */
+/** What a page table asks of its domain's driver (kernel: struct iommu_flush_ops). */
 export interface TlbHooks<Gather extends UnmapGather = UnmapGather> {
   /** Invalidates range and walk caches (leaf = 0) and waits for completion. */
   flushWalk(cpu: Cpu, iova: Iova, sizeBytes: number, granuleBytes: number): Routine;
-  /** Notes one cleared leaf; may have to sync what the gather holds first. */
+  /**
+   * Notes one cleared leaf, for which the gather may have to be synced first. A table calls it
+   * where `gather.tryAdd` refused a run, and adds the rest of the run itself.
+   */
   addPage(cpu: Cpu, gather: Gather, iova: Iova, granuleBytes: number): Routine;
 }
 
@@ -40,7 +45,8 @@ export type MapFailure = "exists" | "out of range" | "unsupported size" | "no me
  * A page table in memory, in the format of some IOMMU.
  *
  * `mapPages` returns the bytes it mapped; when that is less than asked, `failure`
- * says why (kept on the table so that the hot path allocates nothing).
+ * says why (kept on the table so that the hot path allocates nothing). Read it at once:
+ * another CPU's map under the same table sets it too.
  */
 export interface PageTable<Gather extends UnmapGather = UnmapGather> {
   /** Supported leaf sizes in bytes, ascending. */

@@ -20,18 +20,15 @@ export interface Quantity {
   readonly provenance: Provenance;
 }
 
-/** What the SMMU of the machine costs; times in nanoseconds. */
+/** What the SMMU of the machine takes by itself (see the model's timing), in nanoseconds. */
 export interface SmmuCosts {
   readonly commandFetchNs: number;
-  readonly configurationNs: number;
+  readonly invalidateConfigurationNs: number;
   readonly invalidateAddressNs: number;
-  readonly invalidateAsidNs: number;
-  readonly invalidateAllNs: number;
+  readonly invalidateTagNs: number;
   readonly syncNs: number;
-  readonly walkReadNs: number;
   readonly iotlbHitNs: number;
-  readonly iotlbEntries: number;
-  readonly iotlbWays: number;
+  readonly walkStepNs: number;
 }
 
 type Quantities<Costs> = {

@@ -1,0 +1,239 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { COMMAND_WORDS, Opcode, Register } from "#arch/smmuv3";
+import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
+import { genericArm, machineCosts } from "#platform";
+import { BATCH_COMMANDS, CommandBatches } from "./command-batch.js";
+import { CommandQueue } from "./command-queue.js";
+import type { SmmuReport } from "./reports.js";
+import { StubSmmu } from "./testing/stub-smmu.js";
+
+const RING = 0x100_0000;
+const REGISTERS = 0x900_0000;
+/** The smallest queue that a full batch and its CMD_SYNC fit: 128 slots. */
+const TINY_LG2 = 7;
+
+interface Bench {
+  readonly machine: Machine;
+  readonly queue: CommandQueue;
+  readonly consumer: StubSmmu;
+  readonly batches: CommandBatches;
+  readonly reports: SmmuReport[];
+}
+
+function bench(machine: Machine, commandNs: number, msiPolling: boolean): Bench {
+  const reports: SmmuReport[] = [];
+  const consumer = new StubSmmu(machine, {
+    base: REGISTERS,
+    commandNs,
+    registers: { [Register.CMDQ_BASE]: RING | TINY_LG2 },
+  });
+  const queue = new CommandQueue({
+    ring: RING,
+    sizeLg2: TINY_LG2,
+    prodRegister: REGISTERS + Register.CMDQ_PROD,
+    consRegister: REGISTERS + Register.CMDQ_CONS,
+    msiPolling,
+    report: (what) => void reports.push(what),
+  });
+  return { machine, queue, consumer, batches: new CommandBatches(), reports };
+}
+
+/** A list of `length` recognisable commands: who, which list, which position. */
+function* issueList(
+  cpu: Cpu,
+  { queue, batches }: Bench,
+  list: number,
+  length: number,
+  sync: boolean,
+): Routine<boolean> {
+  const batch = batches.take(cpu);
+  for (let position = 0; position < length; position++) {
+    const at = batch.append(cpu);
+    batch.words.set([Opcode.PREFETCH_CONFIG, cpu.id, list, position], at);
+  }
+  const completed = yield* queue.issue(cpu, batch, sync);
+  batches.give(cpu);
+  return completed;
+}
+
+interface Plan {
+  readonly length: number;
+  readonly sync: boolean;
+}
+
+/** Every CPU issues its lists; whatever is consumed must be those lists, each in one piece. */
+function play(on: Bench, plans: readonly (readonly Plan[])[]): void {
+  plans.forEach((lists, cpuId) => {
+    on.machine.start(cpuId, function* (cpu) {
+      for (let list = 0; list < lists.length; list++) {
+        const { length, sync } = lists[list];
+        const completed = yield* issueList(cpu, on, list, length, sync);
+        expect(completed).toBe(true);
+        // A completed CMD_SYNC means that the list, and all before it, is consumed.
+        if (sync) expect(isConsumed(on.consumer, cpu.id, list, length)).toBe(true);
+      }
+    });
+  });
+  on.machine.run();
+  on.machine.advance(1e9);
+  checkConsumed(on.consumer, plans);
+  expect(on.reports).toEqual([]);
+}
+
+function isConsumed(consumer: StubSmmu, cpuId: number, list: number, length: number): boolean {
+  const { words } = consumer;
+  if (length === 0) return words.some((word, at) => at % 4 === 0 && isSync(word));
+  for (let at = words.length - COMMAND_WORDS; at >= 0; at -= COMMAND_WORDS) {
+    if (!isSync(words[at]) && words[at + 1] === cpuId && words[at + 2] === list) {
+      return words[at + 3] === length - 1;
+    }
+  }
+  return false;
+}
+
+function isSync(word: number): boolean {
+  return (word & 0xff) === Opcode.SYNC;
+}
+
+/** Takes the consumed stream apart; fails unless it is the lists, each whole, in CPU order. */
+function checkConsumed(consumer: StubSmmu, plans: readonly (readonly Plan[])[]): void {
+  const { words } = consumer;
+  const next = plans.map(() => 0);
+  const lone = plans.flat().filter((plan) => plan.length === 0).length;
+  let loneSyncs = 0;
+  for (let at = 0; at < words.length; ) {
+    if (isSync(words[at])) {
+      loneSyncs++;
+      at += COMMAND_WORDS;
+      continue;
+    }
+    const cpuId = words[at + 1];
+    while (plans[cpuId][next[cpuId]].length === 0) next[cpuId]++;
+    const list = next[cpuId]++;
+    const plan = plans[cpuId][list];
+    for (let position = 0; position < plan.length; position++, at += COMMAND_WORDS) {
+      const expected = [Opcode.PREFETCH_CONFIG, cpuId, list, position];
+      expect(words.slice(at, at + COMMAND_WORDS)).toEqual(expected);
+    }
+    if (plan.sync) {
+      expect(isSync(words[at])).toBe(true);
+      at += COMMAND_WORDS;
+    }
+  }
+  plans.forEach((lists, cpuId) => {
+    const left = lists.slice(next[cpuId]).filter((plan) => plan.length > 0);
+    expect(left).toEqual([]);
+  });
+  expect(loneSyncs).toBe(lone);
+}
+
+/** Lists of every length up to a full batch; an empty one only makes sense with a CMD_SYNC. */
+const aPlan = fc
+  .record({ length: fc.integer({ min: 0, max: BATCH_COMMANDS }), sync: fc.boolean() })
+  .map(({ length, sync }) => ({ length, sync: sync || length === 0 }));
+
+/** Enough lists that the 128 slots are used several times over. */
+function plansFor(cpus: { min: number; max: number }): fc.Arbitrary<Plan[][]> {
+  return fc.array(fc.array(aPlan, { minLength: 5, maxLength: 12 }), {
+    minLength: cpus.min,
+    maxLength: cpus.max,
+  });
+}
+
+const costs = machineCosts(genericArm);
+
+describe("the command queue", () => {
+  it("delivers every list once, whole and in its CPU's order, on the sequential machine", () => {
+    fc.assert(
+      fc.property(plansFor({ min: 1, max: 4 }), fc.boolean(), (plans, msi) => {
+        play(bench(sequentialMachine({ cpus: plans.length }), 0, msi), plans);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("does so with CPUs that truly run against each other, on the timed machine", () => {
+    const speeds = fc.constantFrom(1, 50, 2_000);
+    fc.assert(
+      fc.property(plansFor({ min: 2, max: 8 }), speeds, fc.boolean(), (plans, commandNs, msi) => {
+        play(bench(timedMachine({ cpus: plans.length, costs }), commandNs, msi), plans);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it("does so for 64 CPUs, where most are not owners", () => {
+    const plans = Array.from({ length: 64 }, (_, cpuId) =>
+      Array.from({ length: 6 }, (_, list) => ({ length: 1 + ((cpuId + list) % 3), sync: true })),
+    );
+    const on = bench(timedMachine({ cpus: 64, costs }), 20, false);
+    play(on, plans);
+    // Hand-over: some publications cover several CPUs' lists, else there is one for each.
+    expect(on.consumer.doorbells).toBeLessThan(64 * 6);
+  });
+
+  it("publishes once per list when nobody competes", () => {
+    const on = bench(sequentialMachine(), 0, false);
+    play(on, [[1, 2, 3].map((length) => ({ length, sync: true }))]);
+    expect(on.consumer.doorbells).toBe(3);
+  });
+
+  it("keeps going over many laps, so that the sense of the valid bits turns over", () => {
+    // 65 slots a list and 128 slots: a lap is two lists, the boundaries wander.
+    const lists = Array.from({ length: 40 }, () => ({ length: BATCH_COMMANDS, sync: true }));
+    play(bench(sequentialMachine(), 0, false), [lists]);
+  });
+
+  it("waits for space without a CMD_SYNC to follow", () => {
+    const lists = Array.from({ length: 9 }, () => ({ length: BATCH_COMMANDS, sync: false }));
+    play(bench(timedMachine({ costs }), 500, false), [lists]);
+  });
+
+  it.each([false, true])(
+    "reports a CMD_SYNC that does not complete in a second (MSI: %s)",
+    (msi) => {
+      const on = bench(sequentialMachine(), 0, msi);
+      on.consumer.stalled = true;
+      const completed = on.machine.call(0, (cpu) => issueList(cpu, on, 0, 1, true));
+      expect(completed).toBe(false);
+      // The list's command is in slot 0, its CMD_SYNC in slot 1.
+      expect(on.reports).toEqual([expect.objectContaining({ kind: "sync timeout", slot: 1 })]);
+      expect(on.machine.nowNs).toBeGreaterThanOrEqual(1e9);
+    },
+  );
+
+  it("takes interrupts only while it waits for space", () => {
+    const on = bench(sequentialMachine(), 0, false);
+    const seen: number[] = [];
+    const interrupt = {
+      name: "late",
+      cpuId: 0,
+      handler: function* (): Routine {
+        seen.push(on.consumer.words.length / COMMAND_WORDS);
+      },
+    };
+    on.machine.call(0, function* (cpu) {
+      cpu.armTimer(interrupt, 1);
+      yield* issueList(cpu, on, 0, 1, true);
+      yield* cpu.delay(10_000);
+    });
+    // Both the command and its CMD_SYNC were done when the CPU took it.
+    expect(seen).toEqual([2]);
+  });
+
+  it("keeps a batch that an interrupt overtakes", () => {
+    const batches = new CommandBatches();
+    const machine = sequentialMachine();
+    const cpu = machine.cpus[0];
+    const outer = batches.take(cpu);
+    outer.append(cpu);
+    const inner = batches.take(cpu);
+    expect(inner).not.toBe(outer);
+    expect(inner.count).toBe(0);
+    batches.give(cpu);
+    expect(outer.count).toBe(1);
+    batches.give(cpu);
+    expect(batches.take(cpu)).toBe(outer);
+  });
+});

@@ -1,0 +1,11 @@
+/** The driver of Arm's SMMUv3. */
+
+export type { SmmuDomain } from "./domain.js";
+export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
+export type { Features } from "./probe.js";
+export {
+  type ReportListener,
+  type SmmuReport,
+  SmmuV3Error,
+  type SmmuV3ErrorCode,
+} from "./reports.js";

@@ -1,0 +1,40 @@
+/**
+ * How long a CPU that waits for the SMMU waits between two looks (kernel: queue_poll in
+ * arm-smmu-v3.c): a few relaxed spins, then a delay that doubles each time, until one
+ * second has passed.
+ *
+ * A `Poll` belongs to whoever waits; it is reused and allocates nothing.
+ */
+
+import type { Agent } from "#machine";
+
+/** Looks per round; the last one of a round delays (ARM_SMMU_POLL_SPIN_COUNT). */
+const SPINS_PER_ROUND = 10;
+/** A relaxed spin: one `yield` instruction and the loop around it, a few cycles. */
+const RELAX_NS = 5;
+const FIRST_DELAY_NS = 1_000;
+/** Hardware that needs longer is taken for dead (ARM_SMMU_POLL_TIMEOUT_US). */
+export const POLL_TIMEOUT_NS = 1_000_000_000;
+
+export class Poll {
+  #spins = 0;
+  #delayNs = FIRST_DELAY_NS;
+  #lastNs = 0;
+
+  begin(agent: Agent): void {
+    this.#spins = 0;
+    this.#delayNs = FIRST_DELAY_NS;
+    this.#lastNs = agent.now() + POLL_TIMEOUT_NS;
+  }
+
+  /** Nanoseconds to let pass before the next look; -1 when the time is up. */
+  next(agent: Agent): number {
+    if (agent.now() > this.#lastNs) return -1;
+    this.#spins++;
+    if (this.#spins < SPINS_PER_ROUND) return RELAX_NS;
+    const delayNs = this.#delayNs;
+    this.#delayNs *= 2;
+    this.#spins = 0;
+    return delayNs;
+  }
+}

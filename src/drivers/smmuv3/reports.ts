@@ -1,0 +1,43 @@
+/**
+ * What the driver has to tell about the hardware. Misbehaviour that the driver copes
+ * with is a `SmmuReport`, a value handed to listeners (the kernel logs it); hardware
+ * that it cannot use at all is an `SmmuV3Error`, thrown from `probe`.
+ */
+
+import type { Nanoseconds, PhysicalAddress } from "#machine";
+
+export type SmmuReport =
+  /** A CMD_SYNC did not complete in time: invalidations before it are not known to be done. */
+  | { readonly kind: "sync timeout"; readonly atNs: Nanoseconds; readonly slot: number }
+  /** The queue stayed full for the poll timeout; the CPU goes on waiting. */
+  | { readonly kind: "queue full"; readonly atNs: Nanoseconds }
+  /** The SMMU stopped at a command; `words` are set where the driver replaced it. */
+  | {
+      readonly kind: "command error";
+      readonly code: number;
+      readonly name: string;
+      readonly slot: number;
+      readonly words: readonly number[];
+    }
+  /** Other errors active in GERROR. */
+  | { readonly kind: "global error"; readonly name: string }
+  /** Events were lost because the event queue was full. */
+  | { readonly kind: "event overflow" };
+
+export type ReportListener = (report: SmmuReport) => void;
+
+export type SmmuV3ErrorCode = "UNSUPPORTED" | "UNRESPONSIVE" | "NO_STREAM" | "NO_ASID" | "IN_USE";
+
+/** The hardware, or what is asked of it, is beyond what this driver can do. */
+export class SmmuV3Error extends Error {
+  override readonly name = "SmmuV3Error";
+  readonly code: SmmuV3ErrorCode;
+  readonly base: PhysicalAddress;
+
+  /** `what` says what is wrong and what to do about it. */
+  constructor(code: SmmuV3ErrorCode, base: PhysicalAddress, what: string) {
+    super(`SMMUv3 at 0x${base.toString(16)}: ${what}`);
+    this.code = code;
+    this.base = base;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * What a model advertises. Every bit of the identification registers that is set has a
+ * reason here; what is not listed is not implemented and reads as zero.
+ */
+
+import { outputSizeCode } from "#arch/lpae";
+import {
+  deposit,
+  IDR0,
+  IDR1,
+  IDR3,
+  IDR5,
+  ST_LEVEL_TWO,
+  STALL_MODEL_TERMINATE_ONLY,
+  TTENDIAN_LITTLE,
+  TTF_AARCH64,
+} from "#arch/smmuv3";
+import { assert } from "#machine";
+
+export interface SmmuV3Capabilities {
+  /** IDR0.COHACC: tables and queues are read coherently; models read memory as CPUs see it. */
+  readonly coherentAccess: boolean;
+  /** IDR0.ASID16; otherwise ASIDs have 8 bits. */
+  readonly asid16: boolean;
+  /** IDR0.MSI: interrupts and CMD_SYNC completions can be memory writes. */
+  readonly msi: boolean;
+  /** IDR0.SEV: a CMD_SYNC may wake CPUs that wait for an event. */
+  readonly sev: boolean;
+  /** IDR0.ST_LEVEL. */
+  readonly twoLevelStreamTable: boolean;
+  /** IDR3.RIL: range invalidation. */
+  readonly rangeInvalidation: boolean;
+  /** IDR3.BBML: 0, 1 or 2. The walker copes with any change of block size at once. */
+  readonly breakBeforeMakeLevel: 0 | 1 | 2;
+  /** IDR5.OAS in bits: 32, 36, 40, 42, 44, 48 or 52. */
+  readonly outputBits: number;
+  readonly granule4K: boolean;
+  readonly granule16K: boolean;
+  readonly granule64K: boolean;
+  /** IDR1.SIDSIZE. */
+  readonly streamIdBits: number;
+  /** IDR1.SSIDSIZE; 0: no substreams. Descriptors by substream are in linear tables. */
+  readonly substreamIdBits: number;
+  /** IDR1.CMDQS and EVENTQS: log2 of the largest queues. */
+  readonly commandQueueLg2Max: number;
+  readonly eventQueueLg2Max: number;
+}
+
+/**
+ * The emulated machine that the memory dumps and captures come from (QEMU 10.0.2 `virt`), less
+ * stage 2, which this model does not implement.
+ */
+export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
+  coherentAccess: true,
+  asid16: true,
+  // QEMU has neither MSI nor SEV: completion is by polling CONS.
+  msi: false,
+  sev: false,
+  twoLevelStreamTable: true,
+  rangeInvalidation: true,
+  breakBeforeMakeLevel: 2,
+  outputBits: 44,
+  granule4K: true,
+  granule16K: true,
+  granule64K: true,
+  // One PCI segment: bus, device, function.
+  streamIdBits: 16,
+  substreamIdBits: 0,
+  // The architecture's maximum, as QEMU has.
+  commandQueueLg2Max: 19,
+  eventQueueLg2Max: 19,
+};
+
+/** AIDR: architecture 3.2, the first with range invalidation. */
+export const AIDR_SMMU_V3_2 = 0x02;
+
+/** PIDR4 to CIDR3, the bytes that QEMU's model has too. */
+export const IDENTIFICATION_BYTES = [
+  0x04, 0x00, 0x00, 0x00, 0x84, 0xb4, 0xf0, 0x10, 0x0d, 0xf0, 0x05, 0xb1,
+] as const;
+
+export function capabilitiesWith(changes: Partial<SmmuV3Capabilities> = {}): SmmuV3Capabilities {
+  const all = { ...DEFAULT_CAPABILITIES, ...changes };
+  assert(outputSizeCode(all.outputBits) >= 0, `OAS has a code: ${all.outputBits} bits`);
+  assert(all.commandQueueLg2Max <= 19, "a command queue has at most 2^19 entries");
+  assert(all.eventQueueLg2Max <= 19, "an event queue has at most 2^19 entries");
+  assert(all.streamIdBits <= 32, "StreamIDs have at most 32 bits");
+  assert(all.substreamIdBits <= 20, "SubstreamIDs have at most 20 bits");
+  return all;
+}
+
+export function idr0Of(all: SmmuV3Capabilities): number {
+  return (
+    deposit(IDR0.S1P, 1) |
+    deposit(IDR0.TTF, TTF_AARCH64) |
+    deposit(IDR0.COHACC, Number(all.coherentAccess)) |
+    deposit(IDR0.ASID16, Number(all.asid16)) |
+    deposit(IDR0.MSI, Number(all.msi)) |
+    deposit(IDR0.SEV, Number(all.sev)) |
+    deposit(IDR0.TTENDIAN, TTENDIAN_LITTLE) |
+    // Faulting transactions end at once, with an abort: no stalls, no read-as-zero.
+    deposit(IDR0.STALL_MODEL, STALL_MODEL_TERMINATE_ONLY) |
+    deposit(IDR0.TERM_MODEL, 1) |
+    deposit(IDR0.ST_LEVEL, all.twoLevelStreamTable ? ST_LEVEL_TWO : 0)
+  );
+}
+
+export function idr1Of(all: SmmuV3Capabilities): number {
+  return (
+    deposit(IDR1.SIDSIZE, all.streamIdBits) |
+    deposit(IDR1.SSIDSIZE, all.substreamIdBits) |
+    deposit(IDR1.EVENTQS, all.eventQueueLg2Max) |
+    deposit(IDR1.CMDQS, all.commandQueueLg2Max)
+  );
+}
+
+export function idr3Of(all: SmmuV3Capabilities): number {
+  return (
+    // The walker honours CD.HAD0/1: table attributes can be switched off.
+    deposit(IDR3.HAD, 1) |
+    deposit(IDR3.RIL, Number(all.rangeInvalidation)) |
+    deposit(IDR3.BBML, all.breakBeforeMakeLevel)
+  );
+}
+
+export function idr5Of(all: SmmuV3Capabilities): number {
+  return (
+    deposit(IDR5.OAS, outputSizeCode(all.outputBits)) |
+    deposit(IDR5.GRAN4K, Number(all.granule4K)) |
+    deposit(IDR5.GRAN16K, Number(all.granule16K)) |
+    deposit(IDR5.GRAN64K, Number(all.granule64K))
+  );
+}

@@ -1,0 +1,235 @@
+/**
+ * The command queue's consumer (IHI 0070, 3.5 and chapter 4): an agent that fetches commands
+ * between CMDQ_CONS and CMDQ_PROD, executes them in order, and stops at the first that it
+ * cannot execute until software has acknowledged the error.
+ */
+
+import {
+  CMDQ_CONS,
+  COMMAND_BYTES,
+  COMMAND_WORDS,
+  CommandError,
+  deposit,
+  CommandField as F,
+  getAddress,
+  getField,
+  granuleOfTg,
+  Opcode,
+  queueAdvance,
+  queueIsEmpty,
+  queuePosition,
+  queueSlot,
+  RANGE_ALL,
+  rangeBytes,
+  SyncSignal,
+  TG_NONE,
+} from "#arch/smmuv3";
+import type { Agent, Routine } from "#machine";
+import type { SmmuV3Capabilities } from "./capabilities.js";
+import type { ConfigurationCache } from "./configuration.js";
+import { GlobalError, type Interrupts } from "./interrupts.js";
+import type { Iotlb } from "./iotlb.js";
+import { ANY_ASID } from "./tagged-cache.js";
+import { NO_SUBSTREAM } from "./transaction.js";
+import type { Translator } from "./translate.js";
+import type { WalkParts } from "./walk.js";
+
+/** Sees each command as it is consumed; `words` is reused for the next one. */
+export type CommandObserver = (words: Uint32Array, atNs: number, agent: Agent) => void;
+
+export class CommandConsumer {
+  readonly #parts: WalkParts;
+  readonly #configurations: ConfigurationCache;
+  readonly #iotlb: Iotlb;
+  readonly #capabilities: SmmuV3Capabilities;
+  readonly #interrupts: Interrupts;
+  readonly #translator: Translator;
+  readonly #onCommand: CommandObserver | undefined;
+  readonly #words = new Uint32Array(COMMAND_WORDS);
+
+  constructor(
+    parts: WalkParts,
+    interrupts: Interrupts,
+    translator: Translator,
+    onCommand: CommandObserver | undefined,
+  ) {
+    this.#parts = parts;
+    this.#configurations = parts.configurations;
+    this.#iotlb = parts.iotlb;
+    this.#capabilities = parts.capabilities;
+    this.#interrupts = interrupts;
+    this.#translator = translator;
+    this.#onCommand = onCommand;
+  }
+
+  /** The agent's life: waits for the doorbell and consumes all there is. */
+  *run(agent: Agent): Routine {
+    const { doorbell } = this.#parts.registers;
+    for (;;) {
+      yield* agent.idleUntil(doorbell, isRung);
+      agent.poke(doorbell, 0);
+      while (this.#hasCommand()) yield* this.#consume(agent);
+    }
+  }
+
+  #hasCommand(): boolean {
+    const { registers } = this.#parts;
+    if (!registers.commandQueueEnabled) return false;
+    if ((registers.activeErrors & GlobalError.commandQueue) !== 0) return false;
+    const { commandProd, commandCons, commandQueueLg2 } = registers;
+    return !queueIsEmpty(commandProd, commandCons.value, commandQueueLg2);
+  }
+
+  *#consume(agent: Agent): Routine {
+    const { registers, bus, timing, statistics } = this.#parts;
+    const words = this.#words;
+    const sizeLg2 = registers.commandQueueLg2;
+    const cons = queuePosition(registers.commandCons.value, sizeLg2);
+    const address = registers.commandQueueBase + queueSlot(cons, sizeLg2) * COMMAND_BYTES;
+    if (bus.aborts(address)) {
+      yield* this.#fail(agent, cons, CommandError.fetchAbort);
+      return;
+    }
+    agent.workNs(timing.commandFetchNs);
+    words[0] = yield* agent.read64(address);
+    words[1] = agent.hi;
+    words[2] = yield* agent.read64(address + 8);
+    words[3] = agent.hi;
+    this.#onCommand?.(words, agent.now(), agent);
+    const opcode = words[0] & 0xff;
+    if (opcode === Opcode.SYNC && getField(words, 0, F.signal) <= SyncSignal.event) {
+      yield* this.#sync(agent);
+    } else {
+      agent.workNs(this.#durationNs(opcode));
+      // The load is where that time has passed: the caches change at that moment.
+      yield* agent.load(registers.doorbell);
+      if (!this.#execute(opcode)) {
+        yield* this.#fail(agent, cons, CommandError.illegal);
+        return;
+      }
+    }
+    statistics.commands[opcode]++;
+    yield* agent.store(registers.commandCons, queueAdvance(cons, 1, sizeLg2));
+  }
+
+  *#sync(agent: Agent): Routine {
+    const words = this.#words;
+    agent.workNs(this.#parts.timing.syncNs);
+    yield* this.#translator.drain(agent);
+    if (getField(words, 0, F.signal) !== SyncSignal.interrupt) return;
+    const msiAddress = getAddress(words, 0, F.msiAddress);
+    yield* this.#interrupts.commandSync(agent, msiAddress, getField(words, 0, F.msiData));
+  }
+
+  /** CONS stays at the command, with the reason; GERROR tells. */
+  *#fail(agent: Agent, cons: number, error: CommandError): Routine {
+    const { registers } = this.#parts;
+    yield* agent.store(registers.commandCons, cons | deposit(CMDQ_CONS.ERR, error));
+    yield* this.#interrupts.globalError(agent, GlobalError.commandQueue);
+  }
+
+  #durationNs(opcode: number): number {
+    const { timing } = this.#parts;
+    switch (opcode) {
+      case Opcode.CFGI_STE:
+      case Opcode.CFGI_STE_RANGE:
+      case Opcode.CFGI_CD:
+      case Opcode.CFGI_CD_ALL:
+        return timing.invalidateConfigurationNs;
+      case Opcode.TLBI_NH_VA:
+      case Opcode.TLBI_NH_VAA:
+        return timing.invalidateAddressNs;
+      case Opcode.TLBI_NH_ALL:
+      case Opcode.TLBI_NH_ASID:
+      case Opcode.TLBI_NSNH_ALL:
+        return timing.invalidateTagNs;
+      default:
+        return 0;
+    }
+  }
+
+  /** Does everything but CMD_SYNC; returns whether the command is legal here. */
+  #execute(opcode: number): boolean {
+    const words = this.#words;
+    const vmid = getField(words, 0, F.vmid);
+    switch (opcode) {
+      case Opcode.PREFETCH_CONFIG:
+      case Opcode.PREFETCH_ADDR:
+        // A hint; this SMMU does not take it.
+        return getField(words, 0, F.secure) === 0;
+      case Opcode.CFGI_STE:
+      case Opcode.CFGI_STE_RANGE:
+      case Opcode.CFGI_CD:
+      case Opcode.CFGI_CD_ALL:
+        return this.#invalidateConfiguration(opcode);
+      case Opcode.TLBI_NH_ALL:
+        this.#iotlb.invalidateVmid(vmid);
+        return true;
+      case Opcode.TLBI_NH_ASID:
+        this.#iotlb.invalidateAsid(vmid, this.#asid());
+        return true;
+      case Opcode.TLBI_NH_VA:
+        this.#invalidateRange(vmid, this.#asid());
+        return true;
+      case Opcode.TLBI_NH_VAA:
+        this.#invalidateRange(vmid, ANY_ASID);
+        return true;
+      case Opcode.TLBI_NSNH_ALL:
+        this.#iotlb.invalidateAll();
+        return true;
+      default:
+        // EL2 and EL3, stage 2, ATS, PRI and stalls are not advertised, so their commands are
+        // illegal, and so is a CMD_SYNC with the reserved signal.
+        return false;
+    }
+  }
+
+  #invalidateConfiguration(opcode: number): boolean {
+    const words = this.#words;
+    // Secure streams are not ours.
+    if (getField(words, 0, F.secure) === 1) return false;
+    const streamId = getField(words, 0, F.streamId);
+    switch (opcode) {
+      case Opcode.CFGI_CD:
+        this.#configurations.invalidateContexts(streamId, getField(words, 0, F.substreamId));
+        return true;
+      case Opcode.CFGI_CD_ALL:
+        this.#configurations.invalidateContexts(streamId, NO_SUBSTREAM);
+        return true;
+      case Opcode.CFGI_STE:
+        this.#configurations.invalidateStreams(streamId, streamId);
+        return true;
+      default: {
+        const range = getField(words, 0, F.range);
+        const count = 2 ** (range + 1);
+        const first = range === RANGE_ALL ? 0 : streamId - (streamId % count);
+        this.#configurations.invalidateStreams(first, first + count - 1);
+        return true;
+      }
+    }
+  }
+
+  #invalidateRange(vmid: number, asid: number): void {
+    const words = this.#words;
+    const leafOnly = getField(words, 0, F.leaf) === 1;
+    const address = getAddress(words, 0, F.addr);
+    const tg = this.#capabilities.rangeInvalidation ? getField(words, 0, F.tg) : TG_NONE;
+    if (tg === TG_NONE) {
+      this.#iotlb.invalidateRange(vmid, asid, address, address, leafOnly, 0, 0);
+      return;
+    }
+    const granuleLg2 = granuleOfTg(tg);
+    const bytes = rangeBytes(getField(words, 0, F.num), getField(words, 0, F.scale), granuleLg2);
+    const first = Math.floor(address / 2 ** granuleLg2) * 2 ** granuleLg2;
+    const level = getField(words, 0, F.ttl);
+    this.#iotlb.invalidateRange(vmid, asid, first, first + bytes - 1, leafOnly, granuleLg2, level);
+  }
+
+  #asid(): number {
+    return getField(this.#words, 0, F.asid) & (this.#capabilities.asid16 ? 0xffff : 0xff);
+  }
+}
+
+function isRung(value: number): boolean {
+  return value !== 0;
+}

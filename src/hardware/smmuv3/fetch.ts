@@ -1,0 +1,150 @@
+/**
+ * Reads stream table entries and context descriptors from memory into the configuration
+ * cache (IHI 0070, 3.3 and 5.1).
+ */
+
+import {
+  CD_BYTES,
+  effectiveSplit,
+  extract,
+  getAddress,
+  getField,
+  l1DescriptorAddress,
+  l2Entries,
+  l2Index,
+  linearSteAddress,
+  STE_BYTES,
+  STRTAB_BASE_CFG,
+  STRTAB_TWO_LEVEL,
+  StreamL1,
+} from "#arch/smmuv3";
+import type { Agent, PhysicalAddress, Routine } from "#machine";
+import type { Bus } from "./bus.js";
+import type { SmmuV3Capabilities } from "./capabilities.js";
+import {
+  type ConfigurationCache,
+  type ContextEntry,
+  decodeContext,
+  decodeStream,
+  type StreamEntry,
+} from "./configuration.js";
+import { configurationFault, fetchFault } from "./faults.js";
+import type { RegisterFile } from "./register-file.js";
+import type { SmmuV3Statistics } from "./statistics.js";
+import type { SmmuV3Timing } from "./timing.js";
+import type { Transaction } from "./transaction.js";
+
+export interface FetchParts {
+  readonly registers: RegisterFile;
+  readonly bus: Bus;
+  readonly capabilities: SmmuV3Capabilities;
+  readonly timing: SmmuV3Timing;
+  readonly configurations: ConfigurationCache;
+  readonly statistics: SmmuV3Statistics;
+}
+
+/** Address of an entry, or that there is none. */
+const NOT_FOUND = -1;
+
+/** The transaction's stream table entry; undefined with `fault` set when it cannot be had. */
+export function* fetchStream(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+): Routine<StreamEntry | undefined> {
+  const { configurations } = parts;
+  configurations.beginFetch(transaction);
+  const address = yield* steAddress(agent, parts, transaction);
+  let entry: StreamEntry | undefined;
+  if (address === NOT_FOUND) {
+    transaction.fault ??= configurationFault(transaction, "C_BAD_STREAMID");
+  } else if (parts.bus.aborts(address)) {
+    transaction.fault = fetchFault(transaction, "F_STE_FETCH", address);
+  } else {
+    yield* readWords(agent, parts, transaction, address);
+    entry = decodeStream(transaction.words, parts.capabilities);
+    if (!transaction.isConfigurationStale) {
+      configurations.addStream(transaction.streamId, entry);
+    }
+  }
+  configurations.endFetch(transaction);
+  return entry;
+}
+
+/** Context descriptor `index` of the stream; undefined with `fault` set when it cannot be had. */
+export function* fetchContext(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+  stream: StreamEntry,
+  index: number,
+): Routine<ContextEntry | undefined> {
+  const { configurations } = parts;
+  const address = stream.contextTable + index * CD_BYTES;
+  if (parts.bus.aborts(address)) {
+    transaction.fault = fetchFault(transaction, "F_CD_FETCH", address);
+    return undefined;
+  }
+  configurations.beginFetch(transaction);
+  yield* readWords(agent, parts, transaction, address);
+  const entry = decodeContext(transaction.words, parts.capabilities);
+  if (!transaction.isConfigurationStale) stream.contexts.set(index, entry);
+  configurations.endFetch(transaction);
+  return entry;
+}
+
+function* steAddress(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+): Routine<PhysicalAddress> {
+  const { registers } = parts;
+  const { streamId } = transaction;
+  const config = registers.streamTableConfig;
+  const sizeLg2 = Math.min(extract(config, STRTAB_BASE_CFG.LOG2SIZE), registers.streamIdBits);
+  if (streamId >= 2 ** sizeLg2) return NOT_FOUND;
+  const isTwoLevel =
+    parts.capabilities.twoLevelStreamTable &&
+    extract(config, STRTAB_BASE_CFG.FMT) === STRTAB_TWO_LEVEL;
+  if (!isTwoLevel) {
+    // The base is aligned to the table: lower bits do not count.
+    const tableBytes = STE_BYTES * 2 ** sizeLg2;
+    const base = registers.streamTableBase;
+    return linearSteAddress(base - (base % tableBytes), streamId);
+  }
+  const split = effectiveSplit(extract(config, STRTAB_BASE_CFG.SPLIT));
+  const l1Bytes = Math.max(64, 8 * 2 ** (sizeLg2 - split));
+  const base = registers.streamTableBase;
+  const at = l1DescriptorAddress(base - (base % l1Bytes), streamId, split);
+  if (parts.bus.aborts(at)) {
+    transaction.fault = fetchFault(transaction, "F_STE_FETCH", at);
+    return NOT_FOUND;
+  }
+  agent.workNs(parts.timing.walkStepNs);
+  transaction.words[0] = yield* agent.read64(at);
+  transaction.words[1] = agent.hi;
+  const span = getField(transaction.words, 0, StreamL1.Span);
+  // More than a level-2 table can be asked for is reserved and counts as invalid.
+  if (span > split + 1) return NOT_FOUND;
+  const index = l2Index(streamId, split);
+  if (index >= l2Entries(span)) return NOT_FOUND;
+  const table = getAddress(transaction.words, 0, StreamL1.L2Ptr);
+  return table - (table % (STE_BYTES * l2Entries(span))) + index * STE_BYTES;
+}
+
+/** The first four 64-bit words: single-copy atomic each, in no order that software may rely on. */
+function* readWords(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+  address: PhysicalAddress,
+): Routine {
+  const { words } = transaction;
+  agent.workNs(parts.timing.walkStepNs);
+  parts.statistics.configurationFetches++;
+  for (let word = 0; word < words.length; word += 2) {
+    const lo = yield* agent.read64(address + word * 4);
+    words[word] = lo;
+    words[word + 1] = agent.hi;
+  }
+}

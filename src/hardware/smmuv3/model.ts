@@ -1,0 +1,103 @@
+/**
+ * One SMMUv3: puts the parts together, adds its registers and its command agent to a machine.
+ *
+ * The machine owns agents and memory; the model owns registers and caches, and sees tables
+ * and queues in memory only.
+ */
+
+import type { Agent, Iova, Machine, Pasid, PhysicalAddress, Routine, StreamId } from "#machine";
+import { type AddressTest, Bus } from "./bus.js";
+import { capabilitiesWith, type SmmuV3Capabilities } from "./capabilities.js";
+import { CommandConsumer, type CommandObserver } from "./commands.js";
+import { ConfigurationCache } from "./configuration.js";
+import { EventQueue } from "./event-queue.js";
+import { type InterruptLines, Interrupts } from "./interrupts.js";
+import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./iotlb.js";
+import { RegisterFile } from "./register-file.js";
+import { newStatistics, type SmmuV3Statistics } from "./statistics.js";
+import { DEFAULT_TIMING, type SmmuV3Timing } from "./timing.js";
+import { Transaction, type TranslationStatus } from "./transaction.js";
+import { Translator } from "./translate.js";
+import type { WalkParts } from "./walk.js";
+
+export interface SmmuV3Options {
+  readonly name?: string;
+  /** Where its 128 KiB of registers lie. */
+  readonly base: PhysicalAddress;
+  /** Changes to `DEFAULT_CAPABILITIES`. */
+  readonly capabilities?: Partial<SmmuV3Capabilities>;
+  /** Changes to `DEFAULT_TIMING`. */
+  readonly timing?: Partial<SmmuV3Timing>;
+  /** Changes to `DEFAULT_IOTLB`. */
+  readonly iotlb?: Partial<IotlbShape>;
+  /** Where the wires lead; can also be set later in `lines`. */
+  readonly interrupts?: InterruptLines;
+  readonly onCommand?: CommandObserver;
+  /** Addresses that answer with an abort, besides those beyond the output size. */
+  readonly isAborting?: AddressTest;
+}
+
+export interface SmmuV3 {
+  readonly name: string;
+  readonly base: PhysicalAddress;
+  readonly capabilities: SmmuV3Capabilities;
+  readonly statistics: SmmuV3Statistics;
+  /** Where the interrupt wires lead; whoever handles them connects them here. */
+  readonly lines: InterruptLines;
+  /** For a device to use for one access after another. */
+  newTransaction(streamId: StreamId, substreamId?: Pasid): Transaction;
+  /**
+   * Translates one access (`Access` bits) of a device. The outcome is in the transaction; after
+   * `TranslationStatus.ok` the device calls `finish` once it has made the access, for CMD_SYNC
+   * waits for that.
+   */
+  translate(
+    agent: Agent,
+    transaction: Transaction,
+    iova: Iova,
+    access: number,
+  ): Routine<TranslationStatus>;
+  finish(agent: Agent, transaction: Transaction): void;
+  /** Translations and table pointers that are cached now. */
+  cached(): { readonly leaves: number; readonly tables: number };
+}
+
+export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
+  const name = options.name ?? "smmuv3";
+  const capabilities = capabilitiesWith(options.capabilities);
+  const statistics = newStatistics();
+  const bus = new Bus(capabilities.outputBits, options.isAborting);
+  const registers = new RegisterFile(name, options.base, capabilities);
+  const interrupts = new Interrupts(registers, bus, capabilities.msi);
+  Object.assign(interrupts.lines, options.interrupts);
+  const iotlb = new Iotlb({ ...DEFAULT_IOTLB, ...options.iotlb });
+  const parts: WalkParts = {
+    registers,
+    bus,
+    capabilities,
+    timing: { ...DEFAULT_TIMING, ...options.timing },
+    configurations: new ConfigurationCache(),
+    statistics,
+    iotlb,
+  };
+  const translator = new Translator(
+    name,
+    parts,
+    new EventQueue(registers, interrupts, bus, statistics),
+  );
+  const consumer = new CommandConsumer(parts, interrupts, translator, options.onCommand);
+  machine.registers.add(registers);
+  machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
+  return {
+    name,
+    base: options.base,
+    capabilities,
+    statistics,
+    lines: interrupts.lines,
+    newTransaction: (streamId, substreamId) => new Transaction(streamId, substreamId),
+    translate: (agent, transaction, iova, access) =>
+      translator.translate(agent, transaction, iova, access),
+    finish: (agent, transaction) => translator.finish(agent, transaction),
+    cached: () => ({ leaves: iotlb.leaves.live, tables: iotlb.tables.live }),
+  };
+}

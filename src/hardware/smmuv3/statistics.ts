@@ -1,0 +1,36 @@
+/** Counters of a model; they only grow. */
+
+import { OPCODE_COUNT } from "#arch/smmuv3";
+
+export interface SmmuV3Statistics {
+  iotlbHits: number;
+  iotlbMisses: number;
+  /** Walks begun, and entries of tables that they read. */
+  walks: number;
+  walkReads: number;
+  /** Walks that started below the top because of the walk cache. */
+  walkCacheHits: number;
+  /** Stream table entries and context descriptors read from memory. */
+  configurationFetches: number;
+  /** Commands consumed, by opcode. */
+  readonly commands: Float64Array;
+  /** Event records written, by type. */
+  readonly events: Float64Array;
+  /** Event records lost: queue full, disabled or not writable. */
+  eventsLost: number;
+}
+
+export function newStatistics(): SmmuV3Statistics {
+  return {
+    iotlbHits: 0,
+    iotlbMisses: 0,
+    walks: 0,
+    walkReads: 0,
+    walkCacheHits: 0,
+    configurationFetches: 0,
+    commands: new Float64Array(OPCODE_COUNT),
+    // Event types have 8 bits, as opcodes have.
+    events: new Float64Array(OPCODE_COUNT),
+    eventsLost: 0,
+  };
+}

@@ -1,0 +1,32 @@
+/** How long the SMMU itself takes, in nanoseconds; memory accesses cost what the machine says. */
+
+export interface SmmuV3Timing {
+  /** Taking one command off the queue, besides the read of memory. */
+  readonly commandFetchNs: number;
+  /** CFGI_* commands. */
+  readonly invalidateConfigurationNs: number;
+  /** TLBI of one address or range. */
+  readonly invalidateAddressNs: number;
+  /** TLBI of an ASID, a VMID or everything. */
+  readonly invalidateTagNs: number;
+  /** CMD_SYNC, besides waiting for transactions. */
+  readonly syncNs: number;
+  /** A translation that hits the IOTLB. */
+  readonly iotlbHitNs: number;
+  /** One step of a walk (table, stream table or context descriptor), besides the read. */
+  readonly walkStepNs: number;
+}
+
+/**
+ * Assumed: of the order of what published measurements of one server's SMMU leave for the
+ * hardware. Profiles (`platform/`) bring their own numbers with provenance.
+ */
+export const DEFAULT_TIMING: SmmuV3Timing = {
+  commandFetchNs: 20,
+  invalidateConfigurationNs: 50,
+  invalidateAddressNs: 40,
+  invalidateTagNs: 200,
+  syncNs: 100,
+  iotlbHitNs: 5,
+  walkStepNs: 10,
+};

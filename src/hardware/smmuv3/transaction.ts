@@ -1,0 +1,64 @@
+/**
+ * A transaction of a device on its way through the SMMU.
+ *
+ * The device owns it and uses it again for one access after another; while an access is
+ * under way the SMMU notes here what it still has to watch. The last outcome is in the
+ * public fields.
+ */
+
+import type { KnownEvent } from "#arch/smmuv3";
+import type { Iova, Pasid, PhysicalAddress, StreamId } from "#machine";
+import type { ContextEntry, StreamEntry } from "./configuration.js";
+
+/** Kinds of access as bits; without `write` and `instruction` it is a read of data. */
+export const Access = { read: 0, write: 1, instruction: 2, privileged: 4 } as const;
+
+export const TranslationStatus = {
+  ok: 0,
+  /** Aborted; `fault` says why. The event may still be one that is not recorded. */
+  fault: 1,
+  /** Aborted without a reason to report: STE.Config or GBPA say so. */
+  aborted: 2,
+} as const;
+export type TranslationStatus = (typeof TranslationStatus)[keyof typeof TranslationStatus];
+
+/** No SubstreamID comes with the transaction. */
+export const NO_SUBSTREAM = -1;
+
+export class Transaction {
+  readonly streamId: StreamId;
+  readonly substreamId: Pasid;
+  /** Set when the translation was ok. */
+  physicalAddress: PhysicalAddress = 0;
+  /** Bytes from `physicalAddress` on that the same leaf covers. */
+  leafBytesLeft = 0;
+  /** Set when it was not, except for silent aborts. */
+  fault: KnownEvent | undefined;
+
+  // --- the SMMU's ---
+
+  iova: Iova = 0;
+  access = 0;
+  /** Which in-flight counter holds it; -1: it is not under way. */
+  epoch = -1;
+  /** Configuration used last; looked up again once it was invalidated. */
+  stream: StreamEntry | undefined;
+  context: ContextEntry | undefined;
+  /** Tags of the walk under way. */
+  vmid = 0;
+  asid = 0;
+  /** An invalidation has hit what is being fetched: use it for this access, do not cache it. */
+  isConfigurationStale = false;
+  /** Input addresses invalidated since the walk began; inclusive, none while first > last. */
+  leafStaleFirst = 0;
+  leafStaleLast = -1;
+  tableStaleFirst = 0;
+  tableStaleLast = -1;
+  /** Structure being read: eight 32-bit words suffice, since the rest has nothing for us. */
+  readonly words = new Uint32Array(8);
+
+  constructor(streamId: StreamId, substreamId: Pasid = NO_SUBSTREAM) {
+    this.streamId = streamId;
+    this.substreamId = substreamId;
+  }
+}

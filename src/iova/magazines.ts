@@ -1,0 +1,239 @@
+/**
+ * Range caches: in front of the tree, each CPU keeps freed ranges in magazines (kernel:
+ * the rcache part of drivers/iommu/iova.c). There is a bin per power of two of pages, so
+ * every range in a bin fits every request for it. A CPU has two magazines per bin,
+ * `loaded` and `previous`, under a lock on the CPU's own line; full magazines travel
+ * between CPUs through a depot.
+ *
+ * A cached range stays taken in the tree, which can hence never hand it out. Each lock
+ * guards plain data; the order is CPU cache, depot, tree.
+ */
+
+import {
+  assert,
+  Cell,
+  type Cpu,
+  type Interrupt,
+  Line,
+  type Routine,
+  SpinLock,
+  type SpinNodes,
+  Work,
+} from "#machine";
+import { NO_IOVA } from "./allocator.js";
+import type { IovaTree } from "./tree.js";
+
+/** Page numbers per magazine: with its 8-byte header it fills one 1024-byte allocation. */
+export const MAGAZINE_PFNS = 127;
+/** Bins for 1, 2, 4 … 32 pages: what drivers map per request. */
+export const BINS = 6;
+export const CACHED_PAGES_MAX = 2 ** (BINS - 1);
+/** A burst of frees keeps its magazines this long before the depot is trimmed. */
+export const DEPOT_TRIM_DELAY_NS = 100e6;
+
+/** A stack of page numbers. */
+export class Magazine {
+  readonly pfns = new Float64Array(MAGAZINE_PFNS);
+  count = 0;
+
+  push(pfn: number): void {
+    assert(this.count < MAGAZINE_PFNS, "a full magazine takes no more");
+    this.pfns[this.count++] = pfn;
+  }
+
+  /** Takes the topmost range whose first page is at or below `firstMax`, or returns `NO_IOVA`. */
+  pop(firstMax: number): number {
+    const pfns = this.pfns;
+    for (let index = this.count - 1; index >= 0; index--) {
+      const pfn = pfns[index];
+      if (pfn > firstMax) continue;
+      pfns[index] = pfns[--this.count];
+      return pfn;
+    }
+    return NO_IOVA;
+  }
+}
+
+/** One CPU's cache of one bin. Everything but the lock belongs to the lock's holder. */
+export class CpuCache {
+  readonly lock: SpinLock;
+  loaded = new Magazine();
+  previous = new Magazine();
+
+  constructor(name: string, spinNodes: SpinNodes) {
+    this.lock = new SpinLock(name, spinNodes);
+  }
+
+  /** Makes `loaded` one that a range can be taken from, if the CPU has one. */
+  hasRange(): boolean {
+    if (this.loaded.count > 0) return true;
+    if (this.previous.count === 0) return false;
+    this.#swap();
+    return true;
+  }
+
+  /** Makes `loaded` one that has room, if the CPU has one. */
+  hasRoom(): boolean {
+    if (this.loaded.count < MAGAZINE_PFNS) return true;
+    if (this.previous.count === MAGAZINE_PFNS) return false;
+    this.#swap();
+    return true;
+  }
+
+  #swap(): void {
+    const loaded = this.loaded;
+    this.loaded = this.previous;
+    this.previous = loaded;
+  }
+}
+
+/** What the CPUs share of one bin: full magazines, last in first out. */
+class Depot {
+  readonly lock: SpinLock;
+  readonly full: Magazine[] = [];
+  /** 1 while a trim is due (the pending bit of the kernel's delayed work). */
+  readonly trimDue: Cell;
+  readonly #trim: (cpu: Cpu, depot: Depot) => Routine;
+  readonly #timers: (Interrupt | undefined)[] = [];
+
+  constructor(bin: number, spinNodes: SpinNodes, trim: (cpu: Cpu, depot: Depot) => Routine) {
+    this.#trim = trim;
+    this.lock = new SpinLock(`iova depot ${bin}`, spinNodes);
+    this.trimDue = new Cell(new Line(`iova depot ${bin} trim`), "trim due");
+  }
+
+  /** Starts the trim's delay on this CPU unless it runs already. */
+  *scheduleTrim(cpu: Cpu): Routine {
+    if ((yield* cpu.exchange(this.trimDue, 1)) !== 0) return;
+    const timer = (this.#timers[cpu.id] ??= {
+      name: "iova depot trim",
+      cpuId: cpu.id,
+      handler: (on) => this.#trim(on, this),
+    });
+    cpu.armTimer(timer, DEPOT_TRIM_DELAY_NS);
+  }
+
+  cancelTrim(cpu: Cpu): void {
+    for (const timer of this.#timers) if (timer !== undefined) cpu.cancelTimer(timer);
+  }
+}
+
+export class RangeCaches {
+  readonly #tree: IovaTree;
+  readonly #cpuCount: number;
+  readonly #spinNodes: SpinNodes;
+  /** By CPU, then by bin; a CPU's are made when it first allocates or frees. */
+  readonly #caches: (readonly CpuCache[] | undefined)[] = [];
+  readonly #depots: readonly Depot[];
+  /** Emptied magazines, for reuse. */
+  readonly #spare: Magazine[] = [];
+  #destroyed = false;
+
+  constructor(tree: IovaTree, cpuCount: number, spinNodes: SpinNodes) {
+    this.#tree = tree;
+    this.#cpuCount = cpuCount;
+    this.#spinNodes = spinNodes;
+    this.#depots = Array.from(
+      { length: BINS },
+      (_, bin) => new Depot(bin, spinNodes, (cpu, depot) => this.#trim(cpu, depot)),
+    );
+  }
+
+  /** The caches of a CPU, by bin. */
+  of(cpuId: number): readonly CpuCache[] {
+    return this.#caches[cpuId] ?? this.#makeCaches(cpuId);
+  }
+
+  #makeCaches(cpuId: number): readonly CpuCache[] {
+    const bins = Array.from(
+      { length: BINS },
+      (_, bin) => new CpuCache(`iova cache ${cpuId}.${bin}`, this.#spinNodes),
+    );
+    this.#caches[cpuId] = bins;
+    return bins;
+  }
+
+  /** Loads a full magazine from the depot; both of the CPU's are empty and its lock is held. */
+  *refill(cpu: Cpu, bin: number, cache: CpuCache): Routine {
+    const depot = this.#depots[bin];
+    yield* depot.lock.acquire(cpu);
+    const full = depot.full.pop();
+    if (full !== undefined) {
+      this.#spare.push(cache.loaded);
+      cache.loaded = full;
+    }
+    yield* depot.lock.release(cpu);
+  }
+
+  /** Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. */
+  *unload(cpu: Cpu, bin: number, cache: CpuCache): Routine {
+    const depot = this.#depots[bin];
+    const empty = this.#spare.pop() ?? new Magazine();
+    yield* depot.lock.acquire(cpu);
+    depot.full.push(cache.loaded);
+    yield* depot.lock.release(cpu);
+    yield* depot.scheduleTrim(cpu);
+    cache.loaded = empty;
+  }
+
+  /** Gives back one magazine per delay while the depot holds more than one per CPU. */
+  *#trim(cpu: Cpu, depot: Depot): Routine {
+    yield* cpu.store(depot.trimDue, 0);
+    if (this.#destroyed) return;
+    yield* depot.lock.acquireIrqSave(cpu);
+    const full = depot.full.length > this.#cpuCount ? depot.full.pop() : undefined;
+    yield* depot.lock.releaseIrqRestore(cpu);
+    if (full === undefined) return;
+    yield* this.#empty(cpu, full);
+    this.#spare.push(full);
+    yield* depot.scheduleTrim(cpu);
+  }
+
+  /** Gives everything that all CPUs and the depots hold back to the tree. */
+  *flush(cpu: Cpu): Routine {
+    for (const bins of this.#caches) {
+      for (const cache of bins ?? []) {
+        yield* cache.lock.acquireIrqSave(cpu);
+        yield* this.#empty(cpu, cache.loaded);
+        yield* this.#empty(cpu, cache.previous);
+        yield* cache.lock.releaseIrqRestore(cpu);
+      }
+    }
+    for (const depot of this.#depots) {
+      yield* depot.lock.acquireIrqSave(cpu);
+      for (let full = depot.full.pop(); full !== undefined; full = depot.full.pop()) {
+        yield* this.#empty(cpu, full);
+        this.#spare.push(full);
+      }
+      yield* depot.lock.releaseIrqRestore(cpu);
+    }
+  }
+
+  *#empty(cpu: Cpu, magazine: Magazine): Routine {
+    if (magazine.count === 0) return;
+    cpu.work(Work.magazine, magazine.count);
+    yield* this.#tree.freeMany(cpu, magazine.pfns, magazine.count);
+    magazine.count = 0;
+  }
+
+  /** No trim starts any more; what is cached dies with the tree. */
+  destroy(cpu: Cpu): void {
+    this.#destroyed = true;
+    for (const depot of this.#depots) depot.cancelTrim(cpu);
+  }
+
+  /** First pages of all cached ranges with the pages of their bin: for tools and tests. */
+  *cached(): IterableIterator<{ readonly pfn: number; readonly pages: number }> {
+    for (let bin = 0; bin < BINS; bin++) {
+      const magazines = [...this.#depots[bin].full];
+      for (const bins of this.#caches) {
+        if (bins !== undefined) magazines.push(bins[bin].loaded, bins[bin].previous);
+      }
+      for (const magazine of magazines) {
+        for (let index = 0; index < magazine.count; index++) {
+          yield { pfn: magazine.pfns[index], pages: 2 ** bin };
+        }
+      }
+    }
+  }
+}

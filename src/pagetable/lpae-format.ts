@@ -1,0 +1,184 @@
+/**
+ * The Arm 64-bit stage-1 format: levels up to 0..3 of 4, 16 or 64 KiB granules.
+ *
+ * Attributes are those of the kernel's io-pgtable-arm.c (arm_lpae_prot_to_pte()), so that
+ * tables can be compared bit by bit with those of a Linux guest.
+ */
+
+import {
+  ATTR_INDEX_CACHE,
+  ATTR_INDEX_DEVICE,
+  ATTR_INDEX_NON_CACHEABLE,
+  addressHi,
+  addressLo,
+  bitsPerLevel,
+  blockAllowed,
+  ENTRY_TABLE,
+  entryAddress,
+  entryKind,
+  type GranuleLg2,
+  HI_PXN,
+  HI_SOFTWARE_SYNC,
+  HI_UXN,
+  LAST_LEVEL,
+  LO_AF,
+  LO_AP_READ_ONLY,
+  LO_AP_UNPRIVILEGED,
+  LO_ATTR_INDEX_MASK,
+  LO_ATTR_INDEX_SHIFT,
+  LO_NOT_GLOBAL,
+  LO_NS,
+  LO_SH_MASK,
+  LO_SH_SHIFT,
+  leafAttributesHi,
+  leafSizesBytes,
+  leafType,
+  levelSizeLg2,
+  SHAREABILITY_INNER,
+  SHAREABILITY_OUTER,
+  stage1AttributesLo,
+  startLevel,
+  topTableEntries,
+} from "#arch/lpae";
+import { assert, type PhysicalAddress } from "#machine";
+import type { EntryKind, TableFormat } from "./format.js";
+import { Protection } from "./tlb.js";
+
+const LO_ATTRIBUTES =
+  LO_ATTR_INDEX_MASK |
+  LO_NS |
+  LO_AP_UNPRIVILEGED |
+  LO_AP_READ_ONLY |
+  LO_SH_MASK |
+  LO_AF |
+  LO_NOT_GLOBAL;
+
+/** The contiguous hint is left behind: it promises neighbours that a split takes away. */
+const HI_ATTRIBUTES = HI_PXN | HI_UXN;
+
+export interface LpaeGeometry {
+  readonly granuleLg2: GranuleLg2;
+  /** Bits of IOVA translated, at most 48 (52 with 64 KiB granules). */
+  readonly inputBits: number;
+  /** Bits of physical address put out. */
+  readonly outputBits: number;
+  readonly coherentWalk: boolean;
+}
+
+export class LpaeStage1Format implements TableFormat {
+  readonly name = "Arm LPAE stage 1";
+  readonly lastLevel = LAST_LEVEL;
+  readonly topLevel: number;
+  readonly topEntries: number;
+  readonly tableEntries: number;
+  readonly spanBytes: readonly number[];
+  readonly leafBytes: readonly number[];
+  readonly pageSizesBytes: readonly number[];
+  readonly lastIova: number;
+  readonly lastPaddr: number;
+  readonly writtenBackHi: number;
+  readonly #granuleLg2: GranuleLg2;
+  readonly #outputBits: number;
+  readonly #spanLg2: readonly number[];
+
+  constructor({ granuleLg2, inputBits, outputBits, coherentWalk }: LpaeGeometry) {
+    // Addresses are numbers below 2^53, and a table has at least one level of one bit.
+    assert(inputBits > granuleLg2 && inputBits <= 52, "IOVAs have more bits than a page, up to 52");
+    assert(outputBits > granuleLg2 && outputBits <= 52, "output addresses have up to 52 bits");
+    const levels = [0, 1, 2, 3];
+    this.#granuleLg2 = granuleLg2;
+    this.#outputBits = outputBits;
+    this.#spanLg2 = levels.map((level) => levelSizeLg2(granuleLg2, level));
+    this.topLevel = startLevel(granuleLg2, inputBits);
+    assert(this.topLevel >= 0, `four levels resolve ${inputBits} bits of IOVA`);
+    this.topEntries = topTableEntries(granuleLg2, inputBits);
+    this.tableEntries = 2 ** bitsPerLevel(granuleLg2);
+    this.spanBytes = this.#spanLg2.map((spanLg2) => 2 ** spanLg2);
+    this.leafBytes = levels.map((level) =>
+      level >= this.topLevel &&
+      (level === LAST_LEVEL || blockAllowed(granuleLg2, level, outputBits))
+        ? this.spanBytes[level]
+        : 0,
+    );
+    this.pageSizesBytes = leafSizesBytes(granuleLg2, outputBits).filter((size) =>
+      this.leafBytes.includes(size),
+    );
+    this.lastIova = 2 ** inputBits - 1;
+    this.lastPaddr = 2 ** outputBits - 1;
+    this.writtenBackHi = coherentWalk ? 0 : HI_SOFTWARE_SYNC;
+  }
+
+  entryKind(lo: number, level: number): EntryKind {
+    // The layout numbers the kinds as `format.ts` does, so none is converted per entry.
+    return entryKind(lo, level, this.#granuleLg2, this.#outputBits);
+  }
+
+  tableAddress(lo: number, hi: number): PhysicalAddress {
+    return entryAddress(lo, hi, this.#granuleLg2, this.#granuleLg2);
+  }
+
+  leafAddress(lo: number, hi: number, level: number): PhysicalAddress {
+    return entryAddress(lo, hi, this.#granuleLg2, this.#spanLg2[level]);
+  }
+
+  tableEntryLo(table: PhysicalAddress): number {
+    return (addressLo(table, this.#granuleLg2) | ENTRY_TABLE) >>> 0;
+  }
+
+  tableEntryHi(table: PhysicalAddress): number {
+    return addressHi(table);
+  }
+
+  leafLo(attributesLo: number, paddr: PhysicalAddress): number {
+    return (addressLo(paddr, this.#granuleLg2) | attributesLo) >>> 0;
+  }
+
+  leafHi(attributesHi: number, paddr: PhysicalAddress): number {
+    return addressHi(paddr) | attributesHi;
+  }
+
+  attributesLo(protection: number, level: number): number {
+    const cacheable = (protection & Protection.cache) !== 0;
+    const attrIndex =
+      (protection & Protection.mmio) !== 0
+        ? ATTR_INDEX_DEVICE
+        : cacheable
+          ? ATTR_INDEX_CACHE
+          : ATTR_INDEX_NON_CACHEABLE;
+    return (
+      leafType(level) |
+      stage1AttributesLo(
+        (protection & Protection.write) !== 0,
+        (protection & Protection.privileged) !== 0,
+        attrIndex,
+        cacheable ? SHAREABILITY_INNER : SHAREABILITY_OUTER,
+      )
+    );
+  }
+
+  attributesHi(protection: number): number {
+    return leafAttributesHi((protection & Protection.noExecute) === 0);
+  }
+
+  attributesOfLeafLo(lo: number, level: number): number {
+    return (lo & LO_ATTRIBUTES) | leafType(level);
+  }
+
+  attributesOfLeafHi(hi: number): number {
+    return hi & HI_ATTRIBUTES;
+  }
+
+  protectionOf(lo: number, hi: number): number {
+    const attrIndex = (lo & LO_ATTR_INDEX_MASK) >>> LO_ATTR_INDEX_SHIFT;
+    // Shareability tells cacheability: it is inner for cacheable leaves of any kind.
+    const inner = (lo & LO_SH_MASK) >>> LO_SH_SHIFT === SHAREABILITY_INNER;
+    return (
+      Protection.read |
+      ((lo & LO_AP_READ_ONLY) === 0 ? Protection.write : 0) |
+      (inner ? Protection.cache : 0) |
+      ((hi & HI_ATTRIBUTES) === HI_ATTRIBUTES ? Protection.noExecute : 0) |
+      (attrIndex === ATTR_INDEX_DEVICE ? Protection.mmio : 0) |
+      ((lo & LO_AP_UNPRIVILEGED) === 0 ? Protection.privileged : 0)
+    );
+  }
+}

@@ -1,0 +1,18 @@
+/** Workloads: whole systems to run, and the replay of captures. */
+
+export { CommandLog } from "./command-log.js";
+export { Histogram } from "./histogram.js";
+export { MODES, type Mode } from "./mode.js";
+export { type Pace, type ReplayOptions, type ReplayResult, replay } from "./replay.js";
+export { type Survey, survey } from "./survey.js";
+export {
+  type CommandListener,
+  createSystem,
+  type DirectionName,
+  MappingError,
+  type ReadResult,
+  type System,
+  type SystemCounters,
+  type SystemDevice,
+  type SystemOptions,
+} from "./system.js";

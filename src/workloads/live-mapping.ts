@@ -1,0 +1,52 @@
+/**
+ * One mapping of a replayed capture, from its map to its unmap. The replay owns them and
+ * uses them again: a long capture needs as many as are live at once.
+ */
+
+import type { MapOperation } from "#capture";
+import type { ScatterList } from "#dma";
+import { type Cell, loneCell } from "#machine";
+
+/** What has happened to a mapping, in order; the value of its cell. */
+export const MappingState = {
+  waiting: 0,
+  mapped: 1,
+  /** The device has used it, as it did before the captured machine unmapped it. */
+  used: 2,
+  failed: 3,
+} as const;
+
+export interface LiveMapping {
+  /** Undefined only while it waits in the pool. */
+  operation: MapOperation | undefined;
+  dmaAddress: number;
+  /** Scatter lists only. */
+  list: ScatterList | undefined;
+  readonly state: Cell;
+}
+
+export class MappingPool {
+  readonly #free: LiveMapping[] = [];
+
+  take(operation: MapOperation): LiveMapping {
+    const mapping = this.#free.pop() ?? {
+      operation: undefined,
+      dmaAddress: 0,
+      list: undefined,
+      state: loneCell("mapping"),
+    };
+    mapping.operation = operation;
+    mapping.state.value = MappingState.waiting;
+    return mapping;
+  }
+
+  give(mapping: LiveMapping): void {
+    mapping.operation = undefined;
+    mapping.list = undefined;
+    this.#free.push(mapping);
+  }
+}
+
+export function isUsed(state: number): boolean {
+  return state === MappingState.used || state === MappingState.failed;
+}

@@ -1,0 +1,280 @@
+/**
+ * Replays the DMA operations of a capture through the whole stack on the timed machine.
+ *
+ * Each captured CPU becomes a virtual CPU (or the capture is spread over as many as asked
+ * for). A CPU performs its maps and unmaps in the captured order; after a map the device
+ * uses the mapping, one access to each page of it, and an unmap waits for that, as the
+ * captured driver waited for the completion of the request.
+ *
+ * `replay` owns the system that it builds; the caller owns the capture.
+ */
+
+import type { DmaDirection, DmaOperation, MapOperation, Segment } from "#capture";
+import {
+  Direction,
+  type DirectionCode,
+  DMA_MAPPING_ERROR,
+  mapPage,
+  mapSg,
+  scatterList,
+  unmapPage,
+  unmapSg,
+} from "#dma";
+import { assert, type Cpu, type Routine } from "#machine";
+import { DeviceQueue, type Piece } from "./device-queue.js";
+import { Feed, type Task } from "./feed.js";
+import { Histogram } from "./histogram.js";
+import { isUsed, type LiveMapping, MappingState } from "./live-mapping.js";
+import type { Mode } from "./mode.js";
+import { createSystem, type System, type SystemDevice, type SystemOptions } from "./system.js";
+
+export type Pace = "captured" | "closed";
+
+export interface ReplayOptions {
+  readonly mode: Mode;
+  readonly profile: NonNullable<SystemOptions["profile"]>;
+  /** CPUs of the capture, and the devices in it (see `survey`). */
+  readonly capturedCpus: number;
+  readonly devices: readonly string[];
+  /** Spread over this many instead of the captured ones. */
+  readonly cpus?: number;
+  readonly pace: Pace;
+  readonly seed?: number;
+  readonly onCommand?: SystemOptions["onCommand"];
+  /** Called now and then with the number of operations performed. */
+  readonly onProgress?: (operations: number) => void;
+}
+
+export interface ReplayResult {
+  readonly mode: Mode;
+  readonly maps: number;
+  readonly unmaps: number;
+  /** From the first operation to the end of the last, virtual. */
+  readonly durationNs: number;
+  /** CPU time of all CPUs in the replay, less waiting for work and for the device. */
+  readonly busyNs: number;
+  readonly mapLatency: Histogram;
+  readonly unmapLatency: Histogram;
+  /** Commands that the SMMU consumed since the first operation, by name. */
+  readonly invalidations: Readonly<Record<string, number>>;
+  readonly iotlb: { readonly hits: number; readonly misses: number };
+  /** Flushes of a whole domain that the flush queues started. */
+  readonly flushes: { readonly byFullQueue: number; readonly byTimer: number };
+  readonly unmapsOfUnknown: number;
+  /** Mappings that the capture never unmapped. */
+  readonly liveAtEnd: number;
+  readonly failedMaps: number;
+  /** Device accesses that faulted although the mapping was live. */
+  readonly faults: number;
+}
+
+const PROGRESS_EVERY = 1024;
+
+/** Stands for the device of operations that no event names a device for. */
+const UNNAMED_DEVICE = "unnamed";
+
+const DIRECTION: Readonly<Record<DmaDirection, DirectionCode>> = {
+  bidirectional: Direction.bidirectional,
+  to_device: Direction.toDevice,
+  from_device: Direction.fromDevice,
+  // The kernel's DMA_NONE is a bug of the caller; the widest permission keeps the replay going.
+  none: Direction.bidirectional,
+};
+
+/** Performs `operations` in one mode. They must be in the order of time. */
+export function replay(operations: Iterable<DmaOperation>, options: ReplayOptions): ReplayResult {
+  return new Replay(options).run(operations);
+}
+
+class Replay {
+  readonly #options: ReplayOptions;
+  readonly #system: System;
+  readonly #feed: Feed;
+  readonly #devices = new Map<string, SystemDevice>();
+  /** By device and CPU: a device has one queue for each CPU, as NVMe has. */
+  readonly #queues = new Map<string, DeviceQueue[]>();
+  readonly #mapLatency = new Histogram();
+  readonly #unmapLatency = new Histogram();
+  #firstCapturedNs: number | undefined;
+  #lastEndNs = 0;
+  #performed = 0;
+  #failedMaps = 0;
+
+  constructor(options: ReplayOptions) {
+    this.#options = options;
+    const { capturedCpus, devices, mode, profile, onCommand } = options;
+    const cpus = options.cpus ?? capturedCpus;
+    const seed = options.seed ?? 1;
+    const system = { mode, cpus, profile, seed };
+    this.#system = createSystem(onCommand === undefined ? system : { ...system, onCommand });
+    for (const name of devices) this.#addDevice(name);
+    // Spread by mapping, so that each is unmapped on the CPU that mapped it.
+    const cpuOf =
+      cpus === capturedCpus
+        ? (operation: DmaOperation) => operation.cpu
+        : (operation: DmaOperation) => (operation.id ?? 0) % cpus;
+    this.#feed = new Feed(cpus, cpuOf);
+  }
+
+  run(operations: Iterable<DmaOperation>): ReplayResult {
+    const { machine } = this.#system;
+    const before = this.#system.counters();
+    const busyBeforeNs = this.#busyNs();
+    // Setting up has taken time on CPU 0 only: let the CPUs begin together.
+    const startNs = machine.nowNs;
+    machine.addAgent("capture", (agent) => this.#feed.run(agent, operations));
+    for (const { id } of machine.cpus) machine.start(id, (cpu) => this.#perform(cpu, startNs));
+    machine.run();
+    const after = this.#system.counters();
+    const { mode } = this.#options;
+    return {
+      mode,
+      maps: this.#mapLatency.count,
+      unmaps: this.#unmapLatency.count,
+      durationNs: Math.max(0, this.#lastEndNs - startNs),
+      busyNs: this.#busyNs() - busyBeforeNs,
+      mapLatency: this.#mapLatency,
+      unmapLatency: this.#unmapLatency,
+      invalidations: difference(after.commands, before.commands),
+      iotlb: {
+        hits: after.iotlbHits - before.iotlbHits,
+        misses: after.iotlbMisses - before.iotlbMisses,
+      },
+      flushes: this.#flushes(),
+      unmapsOfUnknown: this.#feed.counts.unmapsOfUnknown,
+      liveAtEnd: this.#feed.live.size,
+      failedMaps: this.#failedMaps,
+      faults: [...this.#queues.values()].flat().reduce((sum, queue) => sum + queue.faults, 0),
+    };
+  }
+
+  #addDevice(name: string): void {
+    const shown = name === "" ? UNNAMED_DEVICE : name;
+    this.#devices.set(name, this.#system.addDevice(shown, streamIdOf(name)));
+    const { hardware } = this.#devices.get(name) as SystemDevice;
+    const { machine } = this.#system;
+    const queues = machine.cpus.map(
+      ({ id }) => new DeviceQueue(machine, `${shown} queue ${id}`, hardware),
+    );
+    this.#queues.set(name, queues);
+  }
+
+  /** The life of a CPU: its operations in order. */
+  *#perform(cpu: Cpu, startNs: number): Routine {
+    for (;;) {
+      const task = yield* this.#feed.next(cpu, cpu.id);
+      if (task === undefined) return;
+      if (this.#options.pace === "captured") yield* this.#pace(cpu, startNs, task);
+      if (task.kind === "map") yield* this.#map(cpu, task.operation, task.mapping);
+      else yield* this.#unmap(cpu, task.mapping);
+      this.#lastEndNs = Math.max(this.#lastEndNs, cpu.now());
+      this.#feed.done(cpu);
+      this.#performed++;
+      if (this.#performed % PROGRESS_EVERY === 0) this.#options.onProgress?.(this.#performed);
+    }
+  }
+
+  *#pace(cpu: Cpu, startNs: number, { operation }: Task): Routine {
+    this.#firstCapturedNs ??= operation.timeNs;
+    const dueNs = startNs + operation.timeNs - this.#firstCapturedNs;
+    if (dueNs > cpu.now()) yield* cpu.sleepUntil(dueNs);
+  }
+
+  *#map(cpu: Cpu, operation: MapOperation, mapping: LiveMapping): Routine {
+    const { dma } = this.#device(operation);
+    const direction = DIRECTION[operation.direction];
+    const beganNs = cpu.now();
+    let isMapped: boolean;
+    if (operation.segments.length === 1) {
+      const { paddr, lengthBytes } = operation.segments[0];
+      const address = yield* mapPage(cpu, dma, paddr, lengthBytes, direction);
+      mapping.dmaAddress = address;
+      isMapped = address !== DMA_MAPPING_ERROR;
+    } else {
+      mapping.list = scatterList(operation.segments.map(toElement));
+      isMapped = (yield* mapSg(cpu, dma, mapping.list, direction)) > 0;
+    }
+    this.#mapLatency.add(cpu.now() - beganNs);
+    if (!isMapped) {
+      this.#failedMaps++;
+      cpu.poke(mapping.state, MappingState.failed);
+      return;
+    }
+    cpu.poke(mapping.state, MappingState.mapped);
+    const queues = this.#queues.get(operation.device) as DeviceQueue[];
+    const isWrite = operation.direction !== "to_device";
+    queues[cpu.id].submit(cpu, { mapping, pieces: piecesOf(operation, mapping), isWrite });
+  }
+
+  *#unmap(cpu: Cpu, mapping: LiveMapping): Routine {
+    const operation = mapping.operation as MapOperation;
+    const state = yield* cpu.idleUntil(mapping.state, isUsed);
+    if (state === MappingState.used) {
+      const { dma } = this.#device(operation);
+      const direction = DIRECTION[operation.direction];
+      const beganNs = cpu.now();
+      if (mapping.list !== undefined) yield* unmapSg(cpu, dma, mapping.list, direction);
+      else {
+        const { lengthBytes } = operation.segments[0];
+        yield* unmapPage(cpu, dma, mapping.dmaAddress, lengthBytes, direction);
+      }
+      this.#unmapLatency.add(cpu.now() - beganNs);
+    }
+    this.#feed.pool.give(mapping);
+  }
+
+  #device(operation: MapOperation): SystemDevice {
+    const device = this.#devices.get(operation.device);
+    assert(device !== undefined, `the survey found the device ${operation.device}`);
+    return device;
+  }
+
+  #busyNs(): number {
+    const { machine } = this.#system;
+    if (machine.kind !== "timed") return 0;
+    return machine.cpus.reduce((sum, { id }) => sum + machine.cpuTime(id).busyNs, 0);
+  }
+
+  #flushes(): ReplayResult["flushes"] {
+    let byFullQueue = 0;
+    let byTimer = 0;
+    for (const { dma } of this.#devices.values()) {
+      byFullQueue += dma.dma?.statistics.flushesByFullQueue ?? 0;
+      byTimer += dma.dma?.statistics.flushesByTimer ?? 0;
+    }
+    return { byFullQueue, byTimer };
+  }
+}
+
+function toElement({ paddr, lengthBytes }: Segment): { paddr: number; sizeBytes: number } {
+  return { paddr, sizeBytes: lengthBytes };
+}
+
+/** Where the device finds what was mapped. */
+function piecesOf(operation: MapOperation, mapping: LiveMapping): Piece[] {
+  const { list } = mapping;
+  if (list === undefined) {
+    return [{ address: mapping.dmaAddress, sizeBytes: operation.segments[0].lengthBytes }];
+  }
+  const end = list.elements.findIndex(({ dmaBytes }) => dmaBytes === 0);
+  const segments = end < 0 ? list.elements : list.elements.slice(0, end);
+  return segments.map(({ dmaAddress, dmaBytes }) => ({ address: dmaAddress, sizeBytes: dmaBytes }));
+}
+
+/** The requester id of a PCI function named `domain:bus:device.function`; others get the next free. */
+function streamIdOf(device: string): number | undefined {
+  const match = /^[0-9a-f]{4}:([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/.exec(device);
+  if (match === null) return undefined;
+  const [bus, slot] = [match[1], match[2]].map((part) => Number.parseInt(part, 16));
+  return bus * 256 + slot * 8 + Number(match[3]);
+}
+
+function difference(
+  after: Readonly<Record<string, number>>,
+  before: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const entries = Object.entries(after).map(
+    ([name, count]) => [name, count - (before[name] ?? 0)] as const,
+  );
+  return Object.fromEntries(entries.filter(([, count]) => count > 0));
+}

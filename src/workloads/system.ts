@@ -1,0 +1,192 @@
+/**
+ * A whole system in a few lines: a machine, an SMMUv3, its driver, and devices whose DMA
+ * goes through the DMA API. The easy face of the stack; its parts stay reachable for those
+ * who want more.
+ */
+
+import { OPCODE_COUNT, opcodeName } from "#arch/smmuv3";
+import {
+  Direction,
+  type DirectionCode,
+  DMA_MAPPING_ERROR,
+  type DmaDevice,
+  mapPage,
+  setupDmaDevice,
+  unmapPage,
+} from "#dma";
+import { createSmmuV3Driver, type SmmuV3Driver } from "#drivers/smmuv3";
+import {
+  createDmaDevice,
+  type DmaDevice as DmaHardware,
+  type DmaResult,
+  deviceRead,
+  deviceWrite,
+} from "#hardware/devices";
+import { createSmmuV3, type SmmuV3 } from "#hardware/smmuv3";
+import {
+  type Iova,
+  type PhysicalAddress,
+  type SequentialMachineFace,
+  type StreamId,
+  sequentialMachine,
+  type TimedMachineFace,
+  timedMachine,
+} from "#machine";
+import { machineCosts, type Profile, smmuCosts } from "#platform";
+import { CommandOrigins } from "./command-origins.js";
+import { DOMAIN_TYPE, type Mode } from "./mode.js";
+
+/** Where the SMMU's registers lie: any place outside of RAM; this is QEMU's `virt` machine's. */
+const SMMU_BASE = 0x0905_0000;
+
+export type DirectionName = keyof typeof Direction;
+
+/** Sees a command as the SMMU consumes it; `words` is reused for the next one. */
+export type CommandListener = (words: Uint32Array, atNs: number, cpuId: number) => void;
+
+export interface SystemOptions {
+  /** `strict` by default. */
+  readonly mode?: Mode;
+  readonly cpus?: number;
+  /** With a profile the machine is timed, without one sequential. */
+  readonly profile?: Profile;
+  readonly seed?: number;
+  readonly onCommand?: CommandListener;
+}
+
+/** What the hardware has counted so far. */
+export interface SystemCounters {
+  /** Commands consumed, by name as `CMD_TLBI_NH_VA`. */
+  readonly commands: Readonly<Record<string, number>>;
+  readonly iotlbHits: number;
+  readonly iotlbMisses: number;
+}
+
+/** The outcome of a device's read: the bytes, or how far it came and the fault. */
+export type ReadResult = DmaResult & { readonly data: Uint8Array };
+
+export interface SystemDevice {
+  readonly name: string;
+  /** The device as the DMA API sees it. */
+  readonly dma: DmaDevice;
+  /** The device itself. */
+  readonly hardware: DmaHardware;
+  /** Maps memory for the device and returns the address that the device is to use. */
+  map(paddr: PhysicalAddress, sizeBytes: number, direction: DirectionName): Iova;
+  unmap(iova: Iova, sizeBytes: number, direction: DirectionName): void;
+  /** Lets the device read memory at a bus address. */
+  read(iova: Iova, sizeBytes: number): ReadResult;
+  write(iova: Iova, data: Uint8Array): DmaResult;
+}
+
+export interface System {
+  readonly mode: Mode;
+  readonly machine: SequentialMachineFace | TimedMachineFace;
+  readonly smmu: SmmuV3;
+  readonly driver: SmmuV3Driver;
+  /** Adds a device behind the SMMU, in the domain type of the system's mode. */
+  addDevice(name: string, streamId?: StreamId): SystemDevice;
+  /** Zeroed memory for a buffer. */
+  allocate(sizeBytes: number): PhysicalAddress;
+  counters(): SystemCounters;
+}
+
+export function createSystem(options: SystemOptions = {}): System {
+  const mode = options.mode ?? "strict";
+  const machine = createMachine(options);
+  const origins = new CommandOrigins();
+  const driver = createSmmuV3Driver(machine, { base: SMMU_BASE, onIssue: origins.issued });
+  const { onCommand, profile } = options;
+  const smmu = createSmmuV3(machine, {
+    base: SMMU_BASE,
+    interrupts: { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt },
+    ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
+    ...(onCommand === undefined
+      ? {}
+      : { onCommand: (words, atNs) => onCommand(words, atNs, origins.next()) }),
+  });
+  machine.call(0, (cpu) => driver.probe(cpu));
+  let streamIds = 0;
+  return {
+    mode,
+    machine,
+    smmu,
+    driver,
+    addDevice: (name, streamId = ++streamIds) =>
+      addDevice({ machine, smmu, driver, mode }, name, streamId),
+    allocate: (sizeBytes) => machine.call(0, (cpu) => machine.frames.allocate(cpu, sizeBytes)),
+    counters: () => counters(smmu),
+  };
+}
+
+/** Memory's frames lie at 1 TiB and above, so that captured addresses below stay free. */
+function createMachine(options: SystemOptions): System["machine"] {
+  const cpus = options.cpus ?? 1;
+  const seed = options.seed ?? 1;
+  const { profile } = options;
+  if (profile === undefined) return sequentialMachine({ cpus, seed });
+  return timedMachine({ cpus, seed, costs: machineCosts(profile) });
+}
+
+function addDevice(
+  parts: Pick<System, "machine" | "smmu" | "driver" | "mode">,
+  name: string,
+  streamId: StreamId,
+): SystemDevice {
+  const { machine, smmu, driver } = parts;
+  const hardware = createDmaDevice({ name, streamId, iommu: smmu });
+  const dma = machine.call(0, (cpu) =>
+    setupDmaDevice(cpu, {
+      name,
+      machine,
+      iommu: driver,
+      streamIds: [streamId],
+      groupId: streamId,
+      domainType: DOMAIN_TYPE[parts.mode],
+      maskBits: 64,
+      coherent: true,
+    }),
+  );
+  return {
+    name,
+    dma,
+    hardware,
+    map(paddr, sizeBytes, direction) {
+      const code: DirectionCode = Direction[direction];
+      const iova = machine.call(0, (cpu) => mapPage(cpu, dma, paddr, sizeBytes, code));
+      if (iova === DMA_MAPPING_ERROR) throw new MappingError(name, paddr, sizeBytes);
+      return iova;
+    },
+    unmap(iova, sizeBytes, direction) {
+      machine.call(0, (cpu) => unmapPage(cpu, dma, iova, sizeBytes, Direction[direction]));
+    },
+    read(iova, sizeBytes) {
+      const data = new Uint8Array(sizeBytes);
+      return { ...deviceRead(machine, hardware, iova, data), data };
+    },
+    write: (iova, data) => deviceWrite(machine, hardware, iova, data),
+  };
+}
+
+/** The DMA API refused a mapping. */
+export class MappingError extends Error {
+  override readonly name = "MappingError";
+  readonly code = "MAPPING_FAILED";
+
+  constructor(device: string, paddr: PhysicalAddress, sizeBytes: number) {
+    super(
+      `${device} got no mapping of ${sizeBytes} bytes at 0x${paddr.toString(16)}: ` +
+        "its mask leaves no free address, or it is mapped already; unmap something first",
+    );
+  }
+}
+
+function counters(smmu: SmmuV3): SystemCounters {
+  const commands: Record<string, number> = {};
+  for (let opcode = 0; opcode < OPCODE_COUNT; opcode++) {
+    const count = smmu.statistics.commands[opcode];
+    if (count > 0) commands[`CMD_${opcodeName(opcode) ?? opcode}`] = count;
+  }
+  const { iotlbHits, iotlbMisses } = smmu.statistics;
+  return { commands, iotlbHits, iotlbMisses };
+}
