@@ -120,7 +120,7 @@ function fzstdStream(): Transform {
 /** RFC 8878 section 3.1.1.1: magic 4, descriptor 1, window 1, dictionary 4, content size 8. */
 const FRAME_HEADER_BYTES_MAX = 18;
 
-/** Refuse a frame that asks for a larger window than `zstd -d` would give it (RFC 8878, 3.1.1.1). */
+/** Refuse a frame that asks for a larger window than `zstd -d` would give it. */
 function checkWindow(head: Uint8Array): void {
   if (head.length < 6) throw new Error("unexpected EOF");
   const descriptor = head[4];

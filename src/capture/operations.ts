@@ -50,9 +50,9 @@ export interface UnmapOperation extends OperationBase {
   /** That of the map; undefined if the map lies before the capture or its event was lost. */
   readonly id: number | undefined;
   /** Undefined for a scatterlist whose map is not known. */
-  dmaAddress: number | undefined;
+  readonly dmaAddress: number | undefined;
   /** 0 where it is not known. */
-  sizeBytes: number;
+  readonly sizeBytes: number;
 }
 
 export type DmaOperation = MapOperation | UnmapOperation;

@@ -227,7 +227,8 @@ async function copy(
   } catch (error) {
     if (damage === undefined || damage.name === "AbortError") throw error;
     const cut = /unexpected (end|EOF)/i.test(damage.message);
-    const what = `the ${compression} stream is ${cut ? "cut short" : `damaged (${damage.message})`}`;
+    const how = cut ? "cut short" : `damaged (${damage.message})`;
+    const what = `the ${compression} stream is ${how}`;
     throw new CaptureError(cut ? "TRUNCATED" : "CORRUPT", file, what);
   }
   return sizeBytes;

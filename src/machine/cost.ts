@@ -46,6 +46,11 @@ export interface MachineCosts {
   readonly cpu: CpuCosts;
   readonly register: RegisterCosts;
   readonly device: DeviceCosts;
+  /**
+   * Period of the kernel's tick (1 / CONFIG_HZ): its timers fire on ticks and never early, so
+   * up to two periods late (kernel/time/timer.c, calc_index()). 0: timers are exact.
+   */
+  readonly timerTickNs: number;
   /** Nanoseconds per step of work. */
   readonly workNs: Readonly<Record<WorkName, number>>;
 }

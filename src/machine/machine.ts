@@ -20,6 +20,8 @@ export interface Machine {
   start(cpuId: number, body: (cpu: Cpu) => Routine): void;
   /** Runs until every started CPU routine has ended. Throws what a routine throws. */
   run(): void;
+  /** As `run`, but returns false after `turnsMax` turns of agents when there is more to do. */
+  runSome(turnsMax: number): boolean;
   /** Runs one routine on a CPU to its end, with everything else that is due, and returns its result. */
   call<T>(cpuId: number, body: (cpu: Cpu) => Routine<T>): T;
   /** Lets `durationNs` pass: timers fire, devices act. */

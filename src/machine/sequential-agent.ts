@@ -102,7 +102,7 @@ export class SequentialAgent implements Cpu {
         this.#activations.push({ routine: next, name: this.name, below: noWait() });
       }
       const top = this.#activations[this.#activations.length - 1];
-      if (!top.routine.next().done) {
+      if (!this.#resume(top)) {
         if (this.#interrupts.length > 0 && this.#irqDisableDepth === 0) continue;
         return;
       }
@@ -110,6 +110,18 @@ export class SequentialAgent implements Cpu {
       this.#wait = top.below;
       // A wait that was interrupted is looked at again by its own step.
       if (this.#activations.length > 0 && !this.#waitIsOver()) return;
+    }
+  }
+
+  /** Returns whether the routine ended. */
+  #resume(top: Activation): boolean {
+    try {
+      return top.routine.next().done === true;
+    } catch (error) {
+      // What the routine threw goes to whoever runs the machine; the agent is free again.
+      this.#activations.length = 0;
+      this.#irqDisableDepth = 0;
+      throw error;
     }
   }
 

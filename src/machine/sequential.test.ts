@@ -107,4 +107,20 @@ describe("sequential machine", () => {
       }),
     ).toThrow(DeadlockError);
   });
+
+  it("is free for the next call when a routine throws", () => {
+    const machine = sequentialMachine();
+    const failing = () =>
+      machine.call(0, function* (cpu) {
+        cpu.irqDisable();
+        yield* cpu.delay(10);
+        throw new Error("of the routine");
+      });
+    expect(failing).toThrow("of the routine");
+    const after = machine.call(0, function* (cpu) {
+      yield* cpu.delay(10);
+      return "went on";
+    });
+    expect(after).toBe("went on");
+  });
 });

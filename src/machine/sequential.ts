@@ -71,9 +71,15 @@ export class SequentialMachine implements SequentialMachineFace {
   }
 
   run(): void {
-    while (this.#cpuAgents.some((cpu) => cpu.hasWork)) {
+    this.runSome(Number.POSITIVE_INFINITY);
+  }
+
+  runSome(turnsMax: number): boolean {
+    for (let turns = 0; this.#cpuAgents.some((cpu) => cpu.hasWork); turns++) {
+      if (turns >= turnsMax) return false;
       if (!this.#runOthers() && !this.#jump(Number.POSITIVE_INFINITY)) this.#deadlock();
     }
+    return true;
   }
 
   call<T>(cpuId: number, body: (cpu: Cpu) => Routine<T>): T {

@@ -206,8 +206,7 @@ export class TimedAgent implements Cpu, HeapEntry {
         if (next === undefined) return false;
         this.#activations.push({ routine: next, isInterrupt: false, below: undefined });
       }
-      const top = this.#activations[this.#activations.length - 1];
-      if (top.routine.next().done) this.#leave();
+      if (this.#resumeTop()) this.#leave();
       else if (this.isParked) return this.clockNs !== FOREVER;
       else if (!this.#canTakeInterrupt()) return true;
     }
@@ -225,6 +224,25 @@ export class TimedAgent implements Cpu, HeapEntry {
     const clockNs = this.isParked ? this.#parkedNs : this.clockNs;
     const restNs = this.hasWork ? 0 : Math.max(0, this.#machine.nowNs - clockNs);
     return { busyNs: clockNs - this.#idleNs, idleNs: this.#idleNs + restNs };
+  }
+
+  /** Resumes the routine on top; returns whether it ended. */
+  #resumeTop(): boolean {
+    try {
+      return this.#activations[this.#activations.length - 1].routine.next().done === true;
+    } catch (error) {
+      // What the routine threw goes to whoever runs the machine; the agent is free again.
+      this.#abandon();
+      throw error;
+    }
+  }
+
+  #abandon(): void {
+    const routines = this.#activations.filter(({ isInterrupt }) => !isInterrupt).length;
+    this.#activations.length = 0;
+    this.#irqDisableDepth = 0;
+    if (this.#cache === undefined) return;
+    for (let n = 0; n < routines; n++) this.#machine.routineEnded(this.clockNs);
   }
 
   #canTakeInterrupt(): boolean {
@@ -859,7 +877,7 @@ export class TimedAgent implements Cpu, HeapEntry {
   }
 
   armTimer(interrupt: Interrupt, delayNs: number): void {
-    this.#machine.armTimer(interrupt, this.clockNs + delayNs);
+    this.#machine.armTimer(interrupt, this.clockNs, delayNs);
   }
 
   cancelTimer(interrupt: Interrupt): boolean {

@@ -7,7 +7,8 @@ import type { Routine } from "./routine.js";
 import { SpinLock, SpinNodes } from "./spinlock.js";
 import { timedMachine } from "./timed.js";
 
-const costs = machineCosts(genericArm);
+/** With exact timers; the tick has a test of its own. */
+const costs = { ...machineCosts(genericArm), timerTickNs: 0 };
 
 interface Interval {
   readonly cpu: number;
@@ -272,5 +273,50 @@ describe("timed machine: time", () => {
       yield* cpu.waitUntil(never, (value) => value === 1);
     });
     expect(() => machine.run()).toThrow(/cpu0 for never \(holds 0\)/);
+  });
+
+  it("is free for the next call when a routine throws", () => {
+    const machine = timedMachine({ cpus: 1, costs });
+    const failing = () =>
+      machine.call(0, function* (cpu) {
+        cpu.irqDisable();
+        yield* cpu.delay(10);
+        throw new Error("of the routine");
+      });
+    expect(failing).toThrow("of the routine");
+    const after = machine.call(0, function* (cpu) {
+      yield* cpu.delay(10);
+      return "went on";
+    });
+    expect(after).toBe("went on");
+  });
+
+  it("fires the kernel's timers on ticks, never early and at most two ticks late", () => {
+    const tickNs = 4_000_000;
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 5 * tickNs }),
+        fc.integer({ min: 1, max: 5 * tickNs }),
+        (armedNs, delayNs) => {
+          const machine = timedMachine({ cpus: 1, costs: { ...costs, timerTickNs: tickNs } });
+          let firedNs = 0;
+          const timer: Interrupt = {
+            name: "timer",
+            cpuId: 0,
+            handler: function* (cpu) {
+              firedNs = cpu.now() - costs.workNs.interrupt;
+            },
+          };
+          machine.call(0, function* (cpu) {
+            yield* cpu.sleepUntil(armedNs);
+            cpu.armTimer(timer, delayNs);
+          });
+          machine.advance(10 * tickNs + delayNs);
+          expect(firedNs % tickNs).toBe(0);
+          expect(firedNs).toBeGreaterThanOrEqual(armedNs + delayNs);
+          expect(firedNs).toBeLessThanOrEqual(armedNs + delayNs + 2 * tickNs);
+        },
+      ),
+    );
   });
 });

@@ -49,6 +49,12 @@ export interface TimedMachineFace extends Machine {
   cpuTime(cpuId: number): CpuTime;
 }
 
+/** When a timer of the kernel fires: at the first tick by which the delay has surely passed. */
+function expiryOf(nowNs: number, delayNs: number, tickNs: number): number {
+  if (tickNs === 0) return nowNs + delayNs;
+  return (Math.floor(nowNs / tickNs) + Math.ceil(delayNs / tickNs) + 1) * tickNs;
+}
+
 /** Horizon that nobody's clock is within, whatever the lookahead. */
 const TURN_ENDS = Number.NEGATIVE_INFINITY;
 /** Owners are 16-bit numbers; 1024 is what the design asks for. */
@@ -111,8 +117,16 @@ export class TimedMachine implements TimedMachineFace {
   }
 
   run(): void {
-    while (this.#cpuRoutines > 0) if (!this.#next(Number.POSITIVE_INFINITY)) this.#deadlock();
+    this.runSome(Number.POSITIVE_INFINITY);
+  }
+
+  runSome(turnsMax: number): boolean {
+    for (let turns = 0; this.#cpuRoutines > 0; turns++) {
+      if (turns >= turnsMax) return false;
+      if (!this.#next(Number.POSITIVE_INFINITY)) this.#deadlock();
+    }
     this.nowNs = Math.max(this.nowNs, this.#lastEndNs);
+    return true;
   }
 
   call<T>(cpuId: number, body: (cpu: Cpu) => Routine<T>): T {
@@ -180,7 +194,8 @@ export class TimedMachine implements TimedMachineFace {
     if (agent.clockNs < this.horizonNs) this.horizonNs = agent.clockNs;
   }
 
-  armTimer(interrupt: Interrupt, atNs: number): void {
+  armTimer(interrupt: Interrupt, nowNs: number, delayNs: number): void {
+    const atNs = expiryOf(nowNs, delayNs, this.costs.timerTickNs);
     this.timers.arm(interrupt, atNs);
     if (atNs < this.horizonNs) this.horizonNs = atNs;
   }

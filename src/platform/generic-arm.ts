@@ -46,6 +46,10 @@ export const genericArm: Profile = {
       memoryReadNs: ns(70, assumed("SMMU read that snoops the last-level cache")),
       memoryWriteNs: ns(40, assumed("posted write into the last-level cache")),
     },
+    timerTickNs: ns(4e6, {
+      kind: "quoted",
+      source: "CONFIG_HZ=250 in the arm64 kernels of Debian 12, Debian 13 and Ubuntu",
+    }),
     workNs: {
       dmaCall: ns(15, assumed(INSTRUCTIONS)),
       treeNode: ns(6, assumed("one node of a red-black tree, mostly in L2")),

@@ -46,8 +46,9 @@ export interface Profile {
 
 /** The profile's numbers without their provenance, as the timed machine takes them. */
 export function machineCosts(profile: Profile): MachineCosts {
-  const { cpu, register, device, workNs } = profile.machine;
+  const { cpu, register, device, timerTickNs, workNs } = profile.machine;
   return {
+    timerTickNs: timerTickNs.value,
     cpu: values(cpu),
     register: values(register),
     device: values(device),

@@ -3,7 +3,7 @@
  * to each page, in order. A device has one per CPU, as NVMe and NICs have queue pairs.
  */
 
-import type { DmaDevice as DmaHardware } from "#hardware/devices";
+import { DmaAccess, type DmaDevice as DmaHardware } from "#hardware/devices";
 import { type Agent, type Cell, loneCell, type Machine, type Routine } from "#machine";
 import { type LiveMapping, MappingState } from "./live-mapping.js";
 
@@ -51,9 +51,10 @@ export class DeviceQueue {
   }
 
   *#use(agent: Agent, { mapping, pieces, isWrite }: Request): Routine {
+    const access = isWrite ? DmaAccess.write : DmaAccess.read;
     for (const { address, sizeBytes } of pieces) {
-      const result = yield* this.#hardware.touch(agent, address, sizeBytes, isWrite);
-      if (!result.ok) this.faults++;
+      const abort = yield* this.#hardware.touch(agent, address, sizeBytes, access);
+      if (abort !== undefined) this.faults++;
     }
     agent.poke(mapping.state, MappingState.used);
   }

@@ -9,7 +9,7 @@
 
 import type { DmaOperation, MapOperation, UnmapOperation } from "#capture";
 import { type Agent, assert, type Cell, loneCell, type Routine } from "#machine";
-import { type LiveMapping, MappingPool } from "./live-mapping.js";
+import type { LiveMapping, MappingPool } from "./live-mapping.js";
 
 /**
  * Operations handed out and not yet performed, at most. Large enough that a CPU whose next
@@ -56,7 +56,6 @@ class TaskQueue {
 
 export class Feed {
   readonly counts: FeedCounts = { maps: 0, unmaps: 0, unmapsOfUnknown: 0 };
-  readonly pool = new MappingPool();
   /** Mappings by the id of their map operation. */
   readonly live = new Map<number, LiveMapping>();
   /** Number of tasks handed to each CPU so far; `CLOSED` is added at the end. */
@@ -64,11 +63,21 @@ export class Feed {
   readonly #queues: TaskQueue[] = [];
   readonly #performed = loneCell("operations performed");
   readonly #cpuOf: (operation: DmaOperation) => number;
+  /** What the capture unmaps and never mapped, in the order of the unmaps. */
+  readonly #earlier: LiveMapping[];
+  readonly #pool: MappingPool;
   #handedOut = 0;
   #isClosed = false;
 
-  constructor(cpuCount: number, cpuOf: (operation: DmaOperation) => number) {
+  constructor(
+    cpuCount: number,
+    cpuOf: (operation: DmaOperation) => number,
+    pool: MappingPool,
+    earlier: readonly LiveMapping[],
+  ) {
+    this.#pool = pool;
     this.#cpuOf = cpuOf;
+    this.#earlier = [...earlier];
     for (let id = 0; id < cpuCount; id++) {
       this.#doorbells.push(loneCell(`tasks for cpu${id}`));
       this.#queues.push(new TaskQueue());
@@ -116,18 +125,28 @@ export class Feed {
 
   #taskOf(operation: DmaOperation): Task | undefined {
     if (operation.kind === "map") {
-      const mapping = this.pool.take(operation);
+      const { device, direction, sizeBytes } = operation;
+      const mapping = this.#pool.take(device, direction, sizeBytes);
       this.live.set(operation.id, mapping);
       this.counts.maps++;
       return { kind: "map", operation, mapping };
     }
-    const mapping = operation.id === undefined ? undefined : this.live.get(operation.id);
+    const mapping = this.#mappingOf(operation);
     if (mapping === undefined) {
       this.counts.unmapsOfUnknown++;
       return undefined;
     }
-    this.live.delete(operation.id as number);
     this.counts.unmaps++;
     return { kind: "unmap", operation, mapping };
+  }
+
+  #mappingOf({ id, sizeBytes }: UnmapOperation): LiveMapping | undefined {
+    if (id !== undefined) {
+      const mapping = this.live.get(id);
+      this.live.delete(id);
+      return mapping;
+    }
+    // The survey left out, and so was not mapped, what has no size.
+    return sizeBytes === 0 ? undefined : this.#earlier.shift();
   }
 }

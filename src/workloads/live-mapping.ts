@@ -3,7 +3,7 @@
  * uses them again: a long capture needs as many as are live at once.
  */
 
-import type { MapOperation } from "#capture";
+import type { DmaDirection } from "#capture";
 import type { ScatterList } from "#dma";
 import { type Cell, loneCell } from "#machine";
 
@@ -17,8 +17,9 @@ export const MappingState = {
 } as const;
 
 export interface LiveMapping {
-  /** Undefined only while it waits in the pool. */
-  operation: MapOperation | undefined;
+  device: string;
+  direction: DmaDirection;
+  sizeBytes: number;
   dmaAddress: number;
   /** Scatter lists only. */
   list: ScatterList | undefined;
@@ -28,20 +29,23 @@ export interface LiveMapping {
 export class MappingPool {
   readonly #free: LiveMapping[] = [];
 
-  take(operation: MapOperation): LiveMapping {
+  take(device: string, direction: DmaDirection, sizeBytes: number): LiveMapping {
     const mapping = this.#free.pop() ?? {
-      operation: undefined,
+      device,
+      direction,
+      sizeBytes,
       dmaAddress: 0,
       list: undefined,
       state: loneCell("mapping"),
     };
-    mapping.operation = operation;
+    mapping.device = device;
+    mapping.direction = direction;
+    mapping.sizeBytes = sizeBytes;
     mapping.state.value = MappingState.waiting;
     return mapping;
   }
 
   give(mapping: LiveMapping): void {
-    mapping.operation = undefined;
     mapping.list = undefined;
     this.#free.push(mapping);
   }

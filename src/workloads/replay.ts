@@ -20,29 +20,33 @@ import {
   unmapPage,
   unmapSg,
 } from "#dma";
-import { assert, type Cpu, type Routine } from "#machine";
+import { assert, type Cpu, FRAME_BYTES, type Routine } from "#machine";
 import { DeviceQueue, type Piece } from "./device-queue.js";
 import { Feed, type Task } from "./feed.js";
 import { Histogram } from "./histogram.js";
-import { isUsed, type LiveMapping, MappingState } from "./live-mapping.js";
+import { isUsed, type LiveMapping, MappingPool, MappingState } from "./live-mapping.js";
 import type { Mode } from "./mode.js";
-import { createSystem, type System, type SystemDevice, type SystemOptions } from "./system.js";
+import type { EarlierMapping, Survey } from "./survey.js";
+import {
+  createSystem,
+  type System,
+  type SystemCounters,
+  type SystemDevice,
+  type SystemOptions,
+} from "./system.js";
 
 export type Pace = "captured" | "closed";
 
 export interface ReplayOptions {
   readonly mode: Mode;
   readonly profile: NonNullable<SystemOptions["profile"]>;
-  /** CPUs of the capture, and the devices in it (see `survey`). */
-  readonly capturedCpus: number;
-  readonly devices: readonly string[];
+  /** Who takes part in the capture, and what it found mapped. */
+  readonly survey: Pick<Survey, "cpus" | "devices" | "earlier">;
   /** Spread over this many instead of the captured ones. */
   readonly cpus?: number;
   readonly pace: Pace;
   readonly seed?: number;
   readonly onCommand?: SystemOptions["onCommand"];
-  /** Called now and then with the number of operations performed. */
-  readonly onProgress?: (operations: number) => void;
 }
 
 export interface ReplayResult {
@@ -68,10 +72,14 @@ export interface ReplayResult {
   readonly faults: number;
 }
 
-const PROGRESS_EVERY = 1024;
-
 /** Stands for the device of operations that no event names a device for. */
 const UNNAMED_DEVICE = "unnamed";
+
+/** Memory of earlier mappings: outside of any captured RAM and of the machine's own frames. */
+const EARLIER_BASE = 2 ** 42;
+
+/** A few command fetches: an SMMU has consumed what it was given long before. */
+const SETTLE_NS = 10_000;
 
 const DIRECTION: Readonly<Record<DmaDirection, DirectionCode>> = {
   bidirectional: Direction.bidirectional,
@@ -81,58 +89,78 @@ const DIRECTION: Readonly<Record<DmaDirection, DirectionCode>> = {
   none: Direction.bidirectional,
 };
 
-/** Performs `operations` in one mode. They must be in the order of time. */
+/** Performs `operations`, which are in the order of time, in one mode. */
 export function replay(operations: Iterable<DmaOperation>, options: ReplayOptions): ReplayResult {
-  return new Replay(options).run(operations);
+  const run = new Replay(operations, options);
+  run.runSome(Number.POSITIVE_INFINITY);
+  return run.result();
 }
 
-class Replay {
+/** A replay under way, for callers that want to do something in between. */
+export class Replay {
   readonly #options: ReplayOptions;
   readonly #system: System;
   readonly #feed: Feed;
   readonly #devices = new Map<string, SystemDevice>();
   /** By device and CPU: a device has one queue for each CPU, as NVMe has. */
   readonly #queues = new Map<string, DeviceQueue[]>();
+  readonly #pool = new MappingPool();
   readonly #mapLatency = new Histogram();
   readonly #unmapLatency = new Histogram();
   #firstCapturedNs: number | undefined;
+  readonly #startNs: number;
+  readonly #before: SystemCounters;
+  readonly #busyBeforeNs: number;
   #lastEndNs = 0;
   #performed = 0;
   #failedMaps = 0;
 
-  constructor(options: ReplayOptions) {
+  constructor(operations: Iterable<DmaOperation>, options: ReplayOptions) {
     this.#options = options;
-    const { capturedCpus, devices, mode, profile, onCommand } = options;
-    const cpus = options.cpus ?? capturedCpus;
+    const { survey, mode, profile, onCommand } = options;
+    const cpus = options.cpus ?? survey.cpus;
     const seed = options.seed ?? 1;
     const system = { mode, cpus, profile, seed };
     this.#system = createSystem(onCommand === undefined ? system : { ...system, onCommand });
-    for (const name of devices) this.#addDevice(name);
+    for (const name of survey.devices) this.#addDevice(name);
     // Spread by mapping, so that each is unmapped on the CPU that mapped it.
     const cpuOf =
-      cpus === capturedCpus
+      cpus === survey.cpus
         ? (operation: DmaOperation) => operation.cpu
         : (operation: DmaOperation) => (operation.id ?? 0) % cpus;
-    this.#feed = new Feed(cpus, cpuOf);
+    const earlier = survey.earlier.map((mapping) => this.#mapEarlier(mapping));
+    this.#feed = new Feed(cpus, cpuOf, this.#pool, earlier);
+
+    const { machine } = this.#system;
+    // Commands of the set-up that nobody waits for are consumed before the counting begins.
+    machine.advance(SETTLE_NS);
+    this.#before = this.#system.counters();
+    this.#busyBeforeNs = this.#busyNs();
+    this.#startNs = machine.nowNs;
+    machine.addAgent("capture", (agent) => this.#feed.run(agent, operations));
+    for (const { id } of machine.cpus) machine.start(id, (cpu) => this.#perform(cpu));
   }
 
-  run(operations: Iterable<DmaOperation>): ReplayResult {
-    const { machine } = this.#system;
-    const before = this.#system.counters();
-    const busyBeforeNs = this.#busyNs();
-    // Setting up has taken time on CPU 0 only: let the CPUs begin together.
-    const startNs = machine.nowNs;
-    machine.addAgent("capture", (agent) => this.#feed.run(agent, operations));
-    for (const { id } of machine.cpus) machine.start(id, (cpu) => this.#perform(cpu, startNs));
-    machine.run();
+  /** Operations performed so far. */
+  get performed(): number {
+    return this.#performed;
+  }
+
+  /** Goes on for that many turns of agents; returns whether the replay has ended. */
+  runSome(turnsMax: number): boolean {
+    return this.#system.machine.runSome(turnsMax);
+  }
+
+  /** What came out; of a replay that has ended. */
+  result(): ReplayResult {
+    const before = this.#before;
     const after = this.#system.counters();
-    const { mode } = this.#options;
     return {
-      mode,
+      mode: this.#options.mode,
       maps: this.#mapLatency.count,
       unmaps: this.#unmapLatency.count,
-      durationNs: Math.max(0, this.#lastEndNs - startNs),
-      busyNs: this.#busyNs() - busyBeforeNs,
+      durationNs: Math.max(0, this.#lastEndNs - this.#startNs),
+      busyNs: this.#busyNs() - this.#busyBeforeNs,
       mapLatency: this.#mapLatency,
       unmapLatency: this.#unmapLatency,
       invalidations: difference(after.commands, before.commands),
@@ -159,29 +187,41 @@ class Replay {
     this.#queues.set(name, queues);
   }
 
+  /** Maps what the captured machine had mapped before; where its memory lay nobody knows. */
+  #mapEarlier({ device, cpu, dmaAddress, sizeBytes }: EarlierMapping): LiveMapping {
+    const { machine } = this.#system;
+    const mapping = this.#pool.take(device, "bidirectional", sizeBytes);
+    const paddr = EARLIER_BASE + (dmaAddress % FRAME_BYTES);
+    const { dma } = this.#device(device);
+    mapping.dmaAddress = machine.call(cpu % machine.cpus.length, (by) =>
+      mapPage(by, dma, paddr, sizeBytes, Direction.bidirectional),
+    );
+    mapping.state.value = MappingState.used;
+    return mapping;
+  }
+
   /** The life of a CPU: its operations in order. */
-  *#perform(cpu: Cpu, startNs: number): Routine {
+  *#perform(cpu: Cpu): Routine {
     for (;;) {
       const task = yield* this.#feed.next(cpu, cpu.id);
       if (task === undefined) return;
-      if (this.#options.pace === "captured") yield* this.#pace(cpu, startNs, task);
+      if (this.#options.pace === "captured") yield* this.#pace(cpu, task);
       if (task.kind === "map") yield* this.#map(cpu, task.operation, task.mapping);
       else yield* this.#unmap(cpu, task.mapping);
       this.#lastEndNs = Math.max(this.#lastEndNs, cpu.now());
       this.#feed.done(cpu);
       this.#performed++;
-      if (this.#performed % PROGRESS_EVERY === 0) this.#options.onProgress?.(this.#performed);
     }
   }
 
-  *#pace(cpu: Cpu, startNs: number, { operation }: Task): Routine {
+  *#pace(cpu: Cpu, { operation }: Task): Routine {
     this.#firstCapturedNs ??= operation.timeNs;
-    const dueNs = startNs + operation.timeNs - this.#firstCapturedNs;
+    const dueNs = this.#startNs + operation.timeNs - this.#firstCapturedNs;
     if (dueNs > cpu.now()) yield* cpu.sleepUntil(dueNs);
   }
 
   *#map(cpu: Cpu, operation: MapOperation, mapping: LiveMapping): Routine {
-    const { dma } = this.#device(operation);
+    const { dma } = this.#device(operation.device);
     const direction = DIRECTION[operation.direction];
     const beganNs = cpu.now();
     let isMapped: boolean;
@@ -207,25 +247,21 @@ class Replay {
   }
 
   *#unmap(cpu: Cpu, mapping: LiveMapping): Routine {
-    const operation = mapping.operation as MapOperation;
     const state = yield* cpu.idleUntil(mapping.state, isUsed);
     if (state === MappingState.used) {
-      const { dma } = this.#device(operation);
-      const direction = DIRECTION[operation.direction];
+      const { dma } = this.#device(mapping.device);
+      const direction = DIRECTION[mapping.direction];
       const beganNs = cpu.now();
       if (mapping.list !== undefined) yield* unmapSg(cpu, dma, mapping.list, direction);
-      else {
-        const { lengthBytes } = operation.segments[0];
-        yield* unmapPage(cpu, dma, mapping.dmaAddress, lengthBytes, direction);
-      }
+      else yield* unmapPage(cpu, dma, mapping.dmaAddress, mapping.sizeBytes, direction);
       this.#unmapLatency.add(cpu.now() - beganNs);
     }
-    this.#feed.pool.give(mapping);
+    this.#pool.give(mapping);
   }
 
-  #device(operation: MapOperation): SystemDevice {
-    const device = this.#devices.get(operation.device);
-    assert(device !== undefined, `the survey found the device ${operation.device}`);
+  #device(name: string): SystemDevice {
+    const device = this.#devices.get(name);
+    assert(device !== undefined, `the survey found the device ${name}`);
     return device;
   }
 

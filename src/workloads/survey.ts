@@ -3,34 +3,53 @@
  * to know before it begins, and its progress bar wants to.
  */
 
-import type { DmaOperation } from "#capture";
+import type { DmaOperation, UnmapOperation } from "#capture";
 
-export interface Survey {
-  readonly maps: number;
-  readonly unmaps: number;
-  /** Highest CPU number that did anything, plus one. */
-  readonly cpus: number;
-  /** Names in the order of their first operation; "" stands for what no event named. */
-  readonly devices: readonly string[];
-  /** From the first operation to the last, as captured; 0 without any. */
-  readonly durationNs: number;
+/** What was mapped before the capture began, as far as its unmap tells. */
+export interface EarlierMapping {
+  readonly device: string;
+  readonly cpu: number;
+  readonly dmaAddress: number;
+  readonly sizeBytes: number;
 }
 
-export function survey(operations: Iterable<DmaOperation>): Survey {
-  let maps = 0;
-  let unmaps = 0;
-  let cpus = 0;
-  let firstNs: number | undefined;
-  let lastNs = 0;
-  const devices = new Set<string>();
-  for (const operation of operations) {
-    if (operation.kind === "map") maps++;
-    else unmaps++;
-    cpus = Math.max(cpus, operation.cpu + 1);
-    devices.add(operation.device);
-    firstNs ??= operation.timeNs;
-    lastNs = operation.timeNs;
+/**
+ * Earlier mappings remembered: a device keeps some thousands of buffers mapped at most. Beyond,
+ * the capture has lost its maps, and its unmaps are left out.
+ */
+const EARLIER_MAX = 65_536;
+
+export class Survey {
+  maps = 0;
+  unmaps = 0;
+  /** Highest CPU number that did anything, plus one. */
+  cpus = 0;
+  /** Names in the order of their first operation; "" stands for what no event named. */
+  readonly devices = new Set<string>();
+  /** In the order of their unmaps. */
+  readonly earlier: EarlierMapping[] = [];
+  #firstNs: number | undefined;
+  #lastNs = 0;
+
+  add(operation: DmaOperation): void {
+    if (operation.kind === "map") this.maps++;
+    else {
+      this.unmaps++;
+      if (operation.id === undefined) this.#addEarlier(operation);
+    }
+    this.cpus = Math.max(this.cpus, operation.cpu + 1);
+    this.devices.add(operation.device);
+    this.#firstNs ??= operation.timeNs;
+    this.#lastNs = operation.timeNs;
   }
-  const durationNs = firstNs === undefined ? 0 : lastNs - firstNs;
-  return { maps, unmaps, cpus, devices: [...devices], durationNs };
+
+  #addEarlier({ device, cpu, dmaAddress, sizeBytes }: UnmapOperation): void {
+    if (dmaAddress === undefined || sizeBytes === 0 || this.earlier.length === EARLIER_MAX) return;
+    this.earlier.push({ device, cpu, dmaAddress, sizeBytes });
+  }
+
+  /** From the first operation to the last, as captured; 0 without any. */
+  get durationNs(): number {
+    return this.#firstNs === undefined ? 0 : this.#lastNs - this.#firstNs;
+  }
 }

@@ -62,8 +62,11 @@ export interface SystemCounters {
   readonly iotlbMisses: number;
 }
 
-/** The outcome of a device's read: the bytes, or how far it came and the fault. */
-export type ReadResult = DmaResult & { readonly data: Uint8Array };
+/** What a device read: all of it, or what came before the access that was aborted. */
+export interface ReadResult {
+  readonly data: Uint8Array;
+  readonly abort: DmaResult;
+}
 
 export interface SystemDevice {
   readonly name: string;
@@ -162,7 +165,8 @@ function addDevice(
     },
     read(iova, sizeBytes) {
       const data = new Uint8Array(sizeBytes);
-      return { ...deviceRead(machine, hardware, iova, data), data };
+      const abort = deviceRead(machine, hardware, iova, data);
+      return { data: data.subarray(0, abort?.movedBytes ?? sizeBytes), abort };
     },
     write: (iova, data) => deviceWrite(machine, hardware, iova, data),
   };

@@ -11,6 +11,9 @@ export const GRANULE_16K_LG2 = 14;
 export const GRANULE_64K_LG2 = 16;
 export type GranuleLg2 = 12 | 14 | 16;
 
+/** 2^n by n: addresses exceed 32 bits, and computing a power takes longer than a walk's step. */
+export const POWERS_OF_TWO: readonly number[] = Array.from({ length: 64 }, (_, lg2) => 2 ** lg2);
+
 export const ENTRY_BYTES = 8;
 const ENTRY_BYTES_LG2 = 3;
 export const LAST_LEVEL = 3;
@@ -38,8 +41,9 @@ export function topTableEntries(granuleLg2: GranuleLg2, inputBits: number): numb
 
 /** Index of `address` into a table at `level`; the top table may use fewer bits of it. */
 export function tableIndex(granuleLg2: GranuleLg2, level: number, address: number): number {
-  const entries = 2 ** bitsPerLevel(granuleLg2);
-  return Math.floor(address / 2 ** levelSizeLg2(granuleLg2, level)) & (entries - 1);
+  const entries = 1 << bitsPerLevel(granuleLg2);
+  const entryBytes = POWERS_OF_TWO[levelSizeLg2(granuleLg2, level)];
+  return Math.floor(address / entryBytes) & (entries - 1);
 }
 
 /**

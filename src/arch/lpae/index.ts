@@ -53,6 +53,7 @@ export {
   leafSizesBytes,
   levelOfLeaf,
   levelSizeLg2,
+  POWERS_OF_TWO,
   startLevel,
   tableIndex,
   topTableEntries,

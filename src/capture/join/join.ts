@@ -1,7 +1,6 @@
 /**
- * Events to operations: which events tell of the same call, and which map an unmap undoes. The
- * join owns the mappings that are live and the events that still wait for their other half, no
- * more.
+ * Events to operations: which events tell of the same call, and which map an unmap undoes. Owns
+ * the mappings that are live and the events that still wait for their other half, no more.
  *
  * What belongs together (kernel/dma/mapping.c and drivers/iommu/dma-iommu.c):
  * - iommu:map comes before its dma_map_*, dma_alloc_*; a scatterlist has one for each physically
@@ -34,10 +33,19 @@ import { type Awaited, AwaitedUnmaps } from "./awaited.js";
 import { BouncedBuffers } from "./bounced.js";
 import { type Mapping, type MappingShape, MappingTable, type Run } from "./mappings.js";
 import { segmentsOfAllocation, segmentsOfSg } from "./segments.js";
-import { type Actor, isWithin, PendingSlots, type Slot, SlotQueue, WAIT_NS } from "./slots.js";
+import {
+  type Actor,
+  isWithin,
+  makeReady,
+  makeVoid,
+  PendingSlots,
+  SLOTS_MAX,
+  type Slot,
+  SlotQueue,
+  unmapOf,
+  WAIT_NS,
+} from "./slots.js";
 
-/** Where times are not nanoseconds the wait could be endless: never hold more than this. */
-const SLOTS_MAX = 65_536;
 export class OperationJoin {
   readonly #statistics: OperationStatistics;
   readonly #slots = new SlotQueue();
@@ -87,8 +95,6 @@ export class OperationJoin {
         return;
       case "swiotlb_bounced":
         this.#bounced.add(event);
-        return;
-      default:
         return;
     }
   }
@@ -370,9 +376,8 @@ export class OperationJoin {
   }
 
   #newId(): number {
-    const id = this.#nextId;
     this.#nextId += 1;
-    return id;
+    return this.#nextId - 1;
   }
 
   #addLive(mapping: Mapping): void {
@@ -392,33 +397,4 @@ export class OperationJoin {
     this.#statistics.unmaps += 1;
     if (operation.id === undefined) this.#statistics.unmapsOfUnknown += 1;
   }
-}
-
-function unmapOf(
-  event: DmaUnmap | DmaFree | DmaUnmapSg | IommuUnmap,
-  device: string,
-  shape: MappingShape,
-  mapping: Mapping | undefined,
-): UnmapOperation {
-  const { timeNs, cpu, pid, task } = event;
-  return {
-    kind: "unmap",
-    id: mapping?.id,
-    timeNs,
-    cpu,
-    pid,
-    task,
-    device,
-    shape,
-    dmaAddress: mapping?.dmaAddress,
-    sizeBytes: mapping?.sizeBytes ?? 0,
-  };
-}
-
-function makeVoid(slot: Slot): void {
-  slot.state = "void";
-}
-
-function makeReady(slot: Slot, operation: DmaOperation): void {
-  Object.assign(slot, { state: "ready", operation });
 }

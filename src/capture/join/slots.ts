@@ -3,9 +3,15 @@
  * what it belongs to is known later, and slots behind it wait. Owns the slots.
  */
 
-import type { IommuMap, IommuUnmap } from "../events.js";
+import type { DmaFree, DmaUnmap, DmaUnmapSg, IommuMap, IommuUnmap } from "../events.js";
 import type { DmaOperation, UnmapOperation } from "../operations.js";
-import { ManyByNumber } from "./mappings.js";
+import { ManyByNumber, type Mapping, type MappingShape } from "./mappings.js";
+
+/** An unmap whose address and size a later event may complete. */
+export interface UnmapInMaking extends UnmapOperation {
+  dmaAddress: number | undefined;
+  sizeBytes: number;
+}
 
 export type Slot =
   | { state: "ready"; timeNs: number; operation: DmaOperation }
@@ -14,7 +20,7 @@ export type Slot =
   | { state: "map"; timeNs: number; event: IommuMap }
   | { state: "unmap"; timeNs: number; event: IommuUnmap }
   /** An unmap of something unknown, that the iommu:unmap behind it can say more about. */
-  | { state: "held"; timeNs: number; operation: UnmapOperation };
+  | { state: "held"; timeNs: number; operation: UnmapInMaking };
 
 /**
  * How long an iommu event waits for its dma event. The two are a microsecond apart, unless the
@@ -22,6 +28,9 @@ export type Slot =
  * machines that takes tens of milliseconds. Longer costs memory where nothing ever comes.
  */
 export const WAIT_NS = 250_000_000;
+
+/** Where times are not nanoseconds the wait could be endless: never hold more than this. */
+export const SLOTS_MAX = 65_536;
 
 /** Whether an IOVA is in the range of an unmap. */
 export function isWithin(iova: number, range: IommuUnmap): boolean {
@@ -115,4 +124,34 @@ function newest<P extends { event: Actor }>(
   return candidates.findLast(
     ({ event }) => event.pid === pid && (sameCpu ? event.cpu === cpu : pid !== 0),
   );
+}
+
+/** The unmap that an event tells of, of a mapping if it is known. */
+export function unmapOf(
+  event: DmaUnmap | DmaFree | DmaUnmapSg | IommuUnmap,
+  device: string,
+  shape: MappingShape,
+  mapping: Mapping | undefined,
+): UnmapInMaking {
+  const { timeNs, cpu, pid, task } = event;
+  return {
+    kind: "unmap",
+    id: mapping?.id,
+    timeNs,
+    cpu,
+    pid,
+    task,
+    device,
+    shape,
+    dmaAddress: mapping?.dmaAddress,
+    sizeBytes: mapping?.sizeBytes ?? 0,
+  };
+}
+
+export function makeVoid(slot: Slot): void {
+  slot.state = "void";
+}
+
+export function makeReady(slot: Slot, operation: DmaOperation): void {
+  Object.assign(slot, { state: "ready", operation });
 }

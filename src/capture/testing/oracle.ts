@@ -46,21 +46,42 @@ function fieldsOf(event: CaptureEvent): string {
   switch (event.kind) {
     case "iommu_map":
       return `map iova=${hex16(event.iova)} paddr=${hex16(event.paddr)} size=${event.sizeBytes}`;
-    case "iommu_unmap":
-      return `unmap iova=${hex16(event.iova)} size=${event.sizeBytes} unmapped_size=${event.unmappedBytes}`;
-    case "dma_map":
-      return `dma_map_${event.via} device=${event.device} phys_addr=${hex(event.paddr)} dma_addr=${hex(event.dmaAddress)} size=${event.sizeBytes} ${tail(event)}`;
-    case "dma_unmap":
-      return `dma_unmap_${event.via} device=${event.device} addr=${hex(event.dmaAddress)} size=${event.sizeBytes} ${tail(event)}`;
+    case "iommu_unmap": {
+      const { iova, sizeBytes, unmappedBytes } = event;
+      return `unmap iova=${hex16(iova)} size=${sizeBytes} unmapped_size=${unmappedBytes}`;
+    }
+    case "dma_map": {
+      const addresses = `phys_addr=${hex(event.paddr)} dma_addr=${hex(event.dmaAddress)}`;
+      const size = `size=${event.sizeBytes}`;
+      return `dma_map_${event.via} device=${event.device} ${addresses} ${size} ${tail(event)}`;
+    }
+    case "dma_unmap": {
+      const range = `addr=${hex(event.dmaAddress)} size=${event.sizeBytes}`;
+      return `dma_unmap_${event.via} device=${event.device} ${range} ${tail(event)}`;
+    }
     case "dma_map_sg":
-      return `dma_map_sg device=${event.device} full_nents=${event.fullNents} full_ents=${event.fullEnts} truncated=${Number(event.truncated)} phys_addrs=${array(event.paddrs, 8)} dma_addrs=${array(event.dmaAddresses, 8)} lengths=${array(event.lengths, 4)} ${tail(event)}`;
-    case "dma_unmap_sg":
-      return `dma_unmap_sg device=${event.device} addrs=${array(event.paddrs, 8)} ${tail(event)}`;
-    case "dma_alloc":
-      return `dma_alloc device=${event.device} dma_addr=${hex(event.dmaAddress)} size=${event.sizeBytes} ${tail(event)}`;
-    case "swiotlb_bounced":
+      return [
+        `dma_map_sg device=${event.device}`,
+        `full_nents=${event.fullNents} full_ents=${event.fullEnts}`,
+        `truncated=${Number(event.truncated)}`,
+        `phys_addrs=${array(event.paddrs, 8)} dma_addrs=${array(event.dmaAddresses, 8)}`,
+        `lengths=${array(event.lengths, 4)} ${tail(event)}`,
+      ].join(" ");
+    case "dma_unmap_sg": {
+      const addresses = `addrs=${array(event.paddrs, 8)}`;
+      return `dma_unmap_sg device=${event.device} ${addresses} ${tail(event)}`;
+    }
+    case "dma_alloc": {
+      const range = `dma_addr=${hex(event.dmaAddress)} size=${event.sizeBytes}`;
+      return `dma_alloc device=${event.device} ${range} ${tail(event)}`;
+    }
+    case "swiotlb_bounced": {
       // 2^64 - 1, the mask of most devices, is 2^64 as a double.
-      return `swiotlb_bounced dev_name=${event.device} dma_mask=${event.dmaMask === 2 ** 64 ? "ffffffffffffffff" : hex(event.dmaMask)} dev_addr=${hex(event.address)} size=${event.sizeBytes} force=${Number(event.forced)}`;
+      const mask = event.dmaMask === 2 ** 64 ? "f".repeat(16) : hex(event.dmaMask);
+      const range = `dev_addr=${hex(event.address)} size=${event.sizeBytes}`;
+      const forced = `force=${Number(event.forced)}`;
+      return `swiotlb_bounced dev_name=${event.device} dma_mask=${mask} ${range} ${forced}`;
+    }
     case "mark":
       return `print ${event.text}`;
     default:

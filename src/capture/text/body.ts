@@ -122,15 +122,19 @@ class Body {
   }
 
   /**
-   * Text does not say in which order bytes are. An address has less than 56 bits, so that its
-   * last byte is 0 in little-endian order; in big-endian order it is the lowest of the address.
+   * Text does not say in which order the bytes of a number are. Addresses have zeros at their
+   * upper end, so that the right order is the one that makes them small.
    */
   isLittleEndian(name: string): boolean {
-    const value = this.value(name);
-    if (!value.startsWith("ARRAY[") || value === "ARRAY[") return true;
-    const bytes = value.slice("ARRAY[".length).split(", ", 8);
-    return bytes[7] === "00" || bytes[0] !== "00";
+    if (!this.value(name).startsWith("ARRAY[")) return true;
+    const little = this.numbers(name, 8, true);
+    const big = this.numbers(name, 8, false);
+    return largest(little) <= largest(big);
   }
+}
+
+function largest(values: readonly number[]): number {
+  return values.reduce((most, value) => Math.max(most, value), 0);
 }
 
 function gather(bytes: readonly string[], widthBytes: number, littleEndian: boolean): number[] {

@@ -28,12 +28,16 @@ export function newHead(): Head {
  * group "(  297)" before the CPU and no flags after it; trace-cmd with -R has "-0x9" for the
  * flags. A task's name may hold anything, so that only what follows it can tell where it ends.
  */
-const FTRACE =
-  /^ *(.{0,64}?)-(\d+) +(?:\( *[\d-]+\) +)?\[(\d+)\](?:-0x[0-9a-f]+)?(?: +([^ :]{1,8}))? +(\d+)(?:\.(\d+))?: +(\S.*)$/;
+const FTRACE = new RegExp(
+  "^ *(.{0,64}?)-(\\d+) +(?:\\( *[\\d-]+\\) +)?\\[(\\d+)\\](?:-0x[0-9a-f]+)?" +
+    "(?: +([^ :]{1,8}))? +(\\d+)(?:\\.(\\d+))?: +(\\S.*)$",
+);
 
 /** "fio 293 [000] 4.490800482: iommu:map: IOMMU: .."; fields of perf script -F may be missing. */
-const PERF =
-  /^ *(.{0,64}?) +(\d+)(?:\/(\d+))? +(?:\[(\d+)\] +)?(\d+)\.(\d+): +(?:\d+ +)?([\w-]+):([\w-]+): ?(.*)$/;
+const PERF = new RegExp(
+  "^ *(.{0,64}?) +(\\d+)(?:/(\\d+))? +(?:\\[(\\d+)\\] +)?(\\d+)\\.(\\d+): +" +
+    "(?:\\d+ +)?([\\w-]+):([\\w-]+): ?(.*)$",
+);
 
 const EVENT_NAME = /^([\w.]+):(.*)$/;
 

@@ -43,8 +43,11 @@ export interface CommonFields {
 /** Ids are 16 bits wide (`common_type` of `struct trace_entry`). */
 const EVENT_ID_MAX = 0xffff;
 
-const FIELD =
-  /^\tfield:(?<declaration>[^;]+);\s*offset:(?<offset>\d+);\s*size:(?<size>\d+);(?:\s*signed:(?<signed>\d+);)?/gm;
+const FIELD = new RegExp(
+  "^\\tfield:(?<declaration>[^;]+);\\s*offset:(?<offset>\\d+);" +
+    "\\s*size:(?<size>\\d+);(?:\\s*signed:(?<signed>\\d+);)?",
+  "gm",
+);
 
 /** The fields of a format file, by name. */
 export function parseFields(text: string): ReadonlyMap<string, Field> {

@@ -1,10 +1,19 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { COMMAND_WORDS, Opcode, Register } from "#arch/smmuv3";
-import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
+import {
+  type Cpu,
+  Line,
+  type Machine,
+  type Routine,
+  sequentialMachine,
+  timedMachine,
+} from "#machine";
 import { genericArm, machineCosts } from "#platform";
 import { BATCH_COMMANDS, CommandBatches } from "./command-batch.js";
 import { CommandQueue } from "./command-queue.js";
+import { Poll } from "./poll.js";
+import { QueueLock } from "./queue-lock.js";
 import type { SmmuReport } from "./reports.js";
 import { StubSmmu } from "./testing/stub-smmu.js";
 
@@ -147,16 +156,22 @@ describe("the command queue", () => {
   it("delivers every list once, whole and in its CPU's order, on the sequential machine", () => {
     fc.assert(
       fc.property(plansFor({ min: 1, max: 4 }), fc.boolean(), (plans, msi) => {
-        play(bench(sequentialMachine({ cpus: plans.length }), 0, msi), plans);
+        play(bench(sequentialMachine({ cpus: plans.length }), 1, msi), plans);
       }),
       { numRuns: 60 },
     );
   });
 
   it("does so with CPUs that truly run against each other, on the timed machine", () => {
-    const speeds = fc.constantFrom(1, 50, 2_000);
+    const kinds = fc.constantFrom<[number, boolean][]>(
+      [0, false],
+      [0, false],
+      [50, true],
+      [2_000, true],
+      [2_000, false],
+    );
     fc.assert(
-      fc.property(plansFor({ min: 2, max: 8 }), speeds, fc.boolean(), (plans, commandNs, msi) => {
+      fc.property(plansFor({ min: 2, max: 8 }), kinds, (plans, [commandNs, msi]) => {
         play(bench(timedMachine({ cpus: plans.length, costs }), commandNs, msi), plans);
       }),
       { numRuns: 60 },
@@ -194,7 +209,7 @@ describe("the command queue", () => {
     "reports a CMD_SYNC that does not complete in a second (MSI: %s)",
     (msi) => {
       const on = bench(sequentialMachine(), 0, msi);
-      on.consumer.stalled = true;
+      on.consumer.stall(true, on.machine.cpus[0]);
       const completed = on.machine.call(0, (cpu) => issueList(cpu, on, 0, 1, true));
       expect(completed).toBe(false);
       // The list's command is in slot 0, its CMD_SYNC in slot 1.
@@ -202,6 +217,32 @@ describe("the command queue", () => {
       expect(on.machine.nowNs).toBeGreaterThanOrEqual(1e9);
     },
   );
+
+  it("leaves room behind: the last one out has told how far the hardware is", () => {
+    const on = bench(sequentialMachine(), 0, false);
+    // 65 slots each: from the second list on there is room only because of the first's end.
+    play(on, [Array.from({ length: 10 }, () => ({ length: BATCH_COMMANDS, sync: true }))]);
+    expect(on.consumer.consReads).toBe(10);
+  });
+
+  it("does not wrap twice over a CMD_SYNC that somebody still watches", () => {
+    const on = bench(timedMachine({ cpus: 2, costs }), 0, false);
+    const { machine, consumer } = on;
+    machine.start(0, function* (cpu) {
+      consumer.stall(true, cpu);
+      expect(yield* issueList(cpu, on, 0, 1, true)).toBe(true);
+    });
+    machine.start(1, function* (cpu) {
+      // By now CPU 0 looks rarely: its pauses have grown to half a millisecond.
+      yield* cpu.delay(700_000);
+      consumer.stall(false, cpu);
+      // 3 lists of 65 slots: had CPU 0 slept on meanwhile, CONS would be 197, which is more
+      // than a lap past its CMD_SYNC in slot 1, and reads as if it were still to come.
+      for (let list = 0; list < 3; list++) yield* issueList(cpu, on, list, BATCH_COMMANDS, true);
+    });
+    machine.run();
+    expect(on.reports).toEqual([]);
+  });
 
   it("takes interrupts only while it waits for space", () => {
     const on = bench(sequentialMachine(), 0, false);
@@ -235,5 +276,58 @@ describe("the command queue", () => {
     expect(outer.count).toBe(1);
     batches.give(cpu);
     expect(batches.take(cpu)).toBe(outer);
+  });
+});
+
+describe("the queue's lock", () => {
+  it("lets a shared holder in as soon as the exclusive one leaves, before any other", () => {
+    const machine = timedMachine({ cpus: 3, costs });
+    const lock = new QueueLock(new Line("lock"));
+    const order: string[] = [];
+    machine.start(0, function* (cpu) {
+      expect(yield* lock.tryLockExclusive(cpu)).toBe(true);
+      yield* cpu.delay(1000);
+      order.push("exclusive leaves");
+      yield* lock.unlockExclusive(cpu);
+      // In a tight loop, as CPUs that wait for space do: it must not starve the waiter.
+      while (yield* lock.tryLockExclusive(cpu)) {
+        order.push("exclusive again");
+        yield* lock.unlockExclusive(cpu);
+      }
+    });
+    for (const id of [1, 2]) {
+      machine.start(id, function* (cpu) {
+        yield* cpu.delay(100 * id);
+        yield* lock.lockShared(cpu);
+        order.push("shared");
+        yield* cpu.delay(1000);
+        yield* lock.unlockShared(cpu);
+      });
+    }
+    machine.run();
+    expect(order).toEqual(["exclusive leaves", "shared", "shared"]);
+    expect(machine.call(0, (cpu) => lock.tryLockExclusive(cpu))).toBe(true);
+  });
+});
+
+describe("polling", () => {
+  it("spins nine times, then pauses for 1, 2, 4 ... microseconds, for one second", () => {
+    const machine = sequentialMachine();
+    const pauses = machine.call(0, function* (cpu) {
+      const poll = new Poll();
+      poll.begin(cpu);
+      const seen: number[] = [];
+      for (;;) {
+        const pauseNs = poll.next(cpu);
+        if (pauseNs < 0) return seen;
+        seen.push(pauseNs);
+        yield* cpu.delay(pauseNs);
+      }
+    });
+    const long = pauses.filter((_, index) => index % 10 === 9);
+    expect(long).toEqual(long.map((_, round) => 1000 * 2 ** round));
+    expect(Math.max(...pauses.filter((_, index) => index % 10 !== 9))).toBeLessThan(100);
+    // 1 + 2 + ... + 2^18 us is just below a second, with 2^19 us it is over.
+    expect(long).toHaveLength(20);
   });
 });

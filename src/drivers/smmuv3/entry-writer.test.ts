@@ -56,13 +56,13 @@ const S2_ATS = withFields(S2, ATS);
 const S2_STALL = withFields(S2, [Ste.S2S, 1]);
 const NESTED = nestedSte();
 
+/** VMID 0, which stage 1 has too: with another one a switch of stages changes two words. */
 function stage2Ste(): Uint32Array {
   const ste = withFields(
     EMPTY,
     [Ste.V, 1],
     [Ste.Config, SteConfig.stage2],
     SHARED,
-    [Ste.S2VMID, 7],
     [Ste.S2T0SZ, 24],
     [Ste.S2SL0, 1],
     [Ste.S2PS, 5],
@@ -175,6 +175,11 @@ describe("a change of a stream table entry", () => {
     const other = stage1Ste(FEATURES, CD_TABLE + 0x1000);
     const to = withFields(other, [Ste.S1DSS, S1Dss.terminate]);
     expect(write(STE_FORMAT, S1, to)).toEqual({ syncs: 3, hitless: false });
+  });
+
+  it("is disruptive where stages and VMID change", () => {
+    const to = withFields(S2_ATS, [Ste.S2VMID, 7]);
+    expect(write(STE_FORMAT, S1_ATS, to)).toEqual({ syncs: 3, hitless: false });
   });
 
   it("costs nothing where nothing changes", () => {

@@ -4,16 +4,18 @@
  *
  * Entries are cached as found, illegal ones too, until a CFGI command covers them: an SMMU
  * may do that, so a driver that forgets the command sees it. The cache has no limit; a real
- * one forgets more, never less, than it must. Invalidation clears `valid`, which whoever
- * still holds the entry checks.
+ * one forgets more, never less, than it must. Transactions hold on to entries: invalidation
+ * clears `valid`, which they check.
  */
 
 import {
+  ENTRY_BYTES,
   type GranuleLg2,
   granuleOfTg0,
   granuleOfTg1,
   outputSizeBits,
   startLevel,
+  topTableEntries,
 } from "#arch/lpae";
 import { Cd, getAddress, getField, S1Dss, S1Fmt, Ste, StreamWorld } from "#arch/smmuv3";
 import type { PhysicalAddress } from "#machine";
@@ -74,8 +76,33 @@ export class ConfigurationCache {
     return this.#streams.get(streamId);
   }
 
-  addStream(streamId: number, entry: StreamEntry): void {
-    this.#streams.set(streamId, entry);
+  /** Keeps what a fetch read, unless it is stale or another fetch was first; returns what to use. */
+  addStream(fetch: Transaction, entry: StreamEntry): StreamEntry {
+    if (fetch.isConfigurationStale) {
+      entry.valid = false;
+      return entry;
+    }
+    const first = this.#streams.get(fetch.streamId);
+    if (first !== undefined) return first;
+    this.#streams.set(fetch.streamId, entry);
+    return entry;
+  }
+
+  /** The same for a context descriptor of a stream. */
+  addContext(
+    fetch: Transaction,
+    stream: StreamEntry,
+    index: number,
+    entry: ContextEntry,
+  ): ContextEntry {
+    if (fetch.isConfigurationStale) {
+      entry.valid = false;
+      return entry;
+    }
+    const first = stream.contexts.get(index);
+    if (first !== undefined) return first;
+    stream.contexts.set(index, entry);
+    return entry;
   }
 
   /** From here on invalidations of the transaction's StreamID are watched. */
@@ -228,9 +255,15 @@ function regionOf(
     granuleLg2,
     inputBits,
     startLevel: granule === undefined ? 0 : startLevel(granule, inputBits),
-    table: ttb,
+    table: granule === undefined ? ttb : alignedTable(granule, inputBits, ttb),
     ignoresTableAttributes,
   };
+}
+
+/** TTB is aligned to the top table (at least 64 bytes): lower bits do not count. */
+function alignedTable(granule: GranuleLg2, inputBits: number, ttb: number): PhysicalAddress {
+  const bytes = Math.max(64, ENTRY_BYTES * topTableEntries(granule, inputBits));
+  return ttb - (ttb % bytes);
 }
 
 function regionIsLegal(region: Region, outputBits: number, all: SmmuV3Capabilities): boolean {

@@ -62,10 +62,8 @@ export function* fetchStream(
     transaction.fault = fetchFault(transaction, "F_STE_FETCH", address);
   } else {
     yield* readWords(agent, parts, transaction, address);
-    entry = decodeStream(transaction.words, parts.capabilities);
-    if (!transaction.isConfigurationStale) {
-      configurations.addStream(transaction.streamId, entry);
-    }
+    const found = decodeStream(transaction.words, parts.capabilities);
+    entry = configurations.addStream(transaction, found);
   }
   configurations.endFetch(transaction);
   return entry;
@@ -87,8 +85,8 @@ export function* fetchContext(
   }
   configurations.beginFetch(transaction);
   yield* readWords(agent, parts, transaction, address);
-  const entry = decodeContext(transaction.words, parts.capabilities);
-  if (!transaction.isConfigurationStale) stream.contexts.set(index, entry);
+  const found = decodeContext(transaction.words, parts.capabilities);
+  const entry = configurations.addContext(transaction, stream, index, found);
   configurations.endFetch(transaction);
   return entry;
 }

@@ -90,16 +90,19 @@ describe("registers in use", () => {
     Register.GERROR_IRQ_CFG0,
     Register.EVENTQ_IRQ_CFG1,
   ] as const;
-  it.each(guarded)("0x%s ignores writes while what it configures is on", (offset) => {
-    const bed = new Testbed().enable();
-    const before = bed.read32(offset);
-    bed.write32(offset, 0x2468);
-    expect(bed.read32(offset)).toBe(before);
-    bed.write32(Register.CR0, 0);
-    bed.write32(Register.IRQ_CTRL, 0);
-    bed.write32(offset, 0x2468);
-    expect(bed.read32(offset)).toBe(0x2468);
-  });
+  it.each(guarded)(
+    "the one at offset %i ignores writes while what it configures is on",
+    (offset) => {
+      const bed = new Testbed().enable();
+      const before = bed.read32(offset);
+      bed.write32(offset, 0x2468);
+      expect(bed.read32(offset)).toBe(before);
+      bed.write32(Register.CR0, 0);
+      bed.write32(Register.IRQ_CTRL, 0);
+      bed.write32(offset, 0x2468);
+      expect(bed.read32(offset)).toBe(0x2468);
+    },
+  );
 
   it("event queue indices are in page 1, and nothing is in their place in page 0", () => {
     const bed = new Testbed();

@@ -6,6 +6,7 @@
  * cache pointers to tables in another. Entries live in typed arrays; nothing is allocated.
  */
 
+import { POWERS_OF_TWO } from "#arch/lpae";
 import { assert } from "#machine";
 
 /** ASID of an entry that holds for all of them (nG = 0), or of a request that means any. */
@@ -63,7 +64,7 @@ export class TaggedCache {
   /** As `find`, for blocks of one size. */
   findSize(vmid: number, asid: number, address: number, sizeLg2: number): number {
     if (this.#liveBySize[sizeLg2] === 0) return -1;
-    const block = Math.floor(address / 2 ** sizeLg2);
+    const block = Math.floor(address / POWERS_OF_TWO[sizeLg2]);
     let index = this.#probe(vmid, asid, block, sizeLg2);
     if (index < 0 && this.#globals > 0) index = this.#probe(vmid, ANY_ASID, block, sizeLg2);
     if (index >= 0) this.#usedAt[index] = ++this.#clock;
@@ -92,7 +93,7 @@ export class TaggedCache {
     target: number,
     attributes: number,
   ): void {
-    const block = Math.floor(address / 2 ** sizeLg2);
+    const block = Math.floor(address / POWERS_OF_TWO[sizeLg2]);
     let index = this.#probe(vmid, asid, block, sizeLg2);
     if (index < 0) index = this.#victim(this.#setOf(vmid, asid, block));
     this.#remove(index);
@@ -143,8 +144,8 @@ export class TaggedCache {
   ): void {
     for (const size of this.#sizes) {
       if (this.#liveBySize[size] === 0 || (sizeLg2 !== 0 && size !== sizeLg2)) continue;
-      const firstBlock = Math.floor(first / 2 ** size);
-      const lastBlock = Math.floor(last / 2 ** size);
+      const firstBlock = Math.floor(first / POWERS_OF_TWO[size]);
+      const lastBlock = Math.floor(last / POWERS_OF_TWO[size]);
       const probes = (lastBlock - firstBlock + 1) * this.#ways;
       if (asid === ANY_ASID || probes > this.#sizeLg2.length) {
         this.#sweep(vmid, asid, firstBlock, lastBlock, size, granuleLg2);

@@ -6,6 +6,7 @@
  * device calls `finish` after the memory access; CMD_SYNC waits for those that began before it.
  */
 
+import { POWERS_OF_TWO } from "#arch/lpae";
 import { type Agent, type Cell, type Iova, loneCell, type Routine } from "#machine";
 import { Choice, type ContextEntry, chooseContext, StreamKind } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
@@ -83,7 +84,7 @@ export class Translator {
     if (!allows(iotlb.leaves.attributes(index), access)) {
       return yield* this.#denied(agent, transaction, context);
     }
-    const sizeBytes = 2 ** iotlb.leaves.sizeLg2(index);
+    const sizeBytes = POWERS_OF_TWO[iotlb.leaves.sizeLg2(index)];
     const offset = iova - Math.floor(iova / sizeBytes) * sizeBytes;
     transaction.physicalAddress = iotlb.leaves.target(index) + offset;
     transaction.leafBytesLeft = sizeBytes - offset;
@@ -116,7 +117,9 @@ export class Translator {
     transaction: Transaction,
     context: ContextEntry,
   ): Routine<TranslationStatus> {
+    this.#parts.iotlb.beginWalk(transaction);
     const permissions = yield* walk(agent, this.#parts, transaction, context);
+    this.#parts.iotlb.endWalk(transaction);
     if (permissions === WALK_FAULTED) {
       const isRecorded = context.recordsFaults || transaction.fault?.name === "F_WALK_EABT";
       return isRecorded ? yield* this.#record(agent, transaction) : this.#end(agent, transaction);
@@ -187,7 +190,7 @@ export class Translator {
   /** Untranslated: the address goes out as it came in, if there is such an address. */
   #passes(transaction: Transaction): boolean {
     const iova: number = transaction.iova;
-    if (iova < 0 || iova >= 2 ** this.#parts.capabilities.outputBits) return false;
+    if (iova < 0 || iova >= POWERS_OF_TWO[this.#parts.capabilities.outputBits]) return false;
     transaction.physicalAddress = iova;
     transaction.leafBytesLeft = BYPASS_LEAF_BYTES - (iova % BYPASS_LEAF_BYTES);
     return true;

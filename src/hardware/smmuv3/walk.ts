@@ -10,10 +10,13 @@ import {
   EntryKind,
   entryAddress,
   entryKind,
+  type GranuleLg2,
   LAST_LEVEL,
   LO_AF,
   LO_NOT_GLOBAL,
   levelSizeLg2,
+  POWERS_OF_TWO,
+  tableIndex,
 } from "#arch/lpae";
 import type { Agent, Routine } from "#machine";
 import type { ContextEntry, Region } from "./configuration.js";
@@ -33,7 +36,8 @@ export const WALK_FAULTED = -1;
 
 /**
  * Translates the transaction's address: sets its outcome and returns the leaf's permissions.
- * Whether they suffice is for the caller, since the leaf is cached in either case.
+ * Whether they suffice is for the caller, since the leaf is cached in either case. The caller
+ * has told the IOTLB of the walk.
  */
 export function* walk(
   agent: Agent,
@@ -42,51 +46,36 @@ export function* walk(
   context: ContextEntry,
 ): Routine<number> {
   const { iova } = transaction;
+  const { iotlb, statistics } = parts;
   const region = iova < 0 ? context.upper : context.lower;
   if (region.isDisabled || !contains(region, iova)) {
     transaction.fault = inputFault(transaction, "F_TRANSLATION");
     return WALK_FAULTED;
   }
-  parts.statistics.walks++;
-  parts.iotlb.beginWalk(transaction);
-  const permissions = yield* descend(agent, parts, transaction, context, region);
-  parts.iotlb.endWalk(transaction);
-  return permissions;
-}
-
-function* descend(
-  agent: Agent,
-  parts: WalkParts,
-  transaction: Transaction,
-  context: ContextEntry,
-  region: Region,
-): Routine<number> {
-  const { iova, vmid, asid } = transaction;
+  statistics.walks++;
   const { granuleLg2 } = region;
   // The offset within the region is the same in either half.
-  const offset = iova < 0 ? iova + 2 ** region.inputBits : iova;
+  const offset = iova < 0 ? iova + POWERS_OF_TWO[region.inputBits] : iova;
+  const outputLimit = POWERS_OF_TWO[context.outputBits];
   let level = region.startLevel;
-  let table = alignedTable(region);
+  let table = region.table;
   let limits = 0;
-  const cached = deepestCachedLevel(parts.iotlb, transaction, region);
+  const cached = deepestCachedTable(iotlb, transaction, region);
   if (cached >= 0) {
-    const index = parts.iotlb.tables.findSize(vmid, asid, iova, levelSizeLg2(granuleLg2, cached));
-    table = parts.iotlb.tables.target(index);
-    limits = parts.iotlb.tables.attributes(index);
-    level = cached + 1;
-    parts.statistics.walkCacheHits++;
+    table = iotlb.tables.target(cached);
+    limits = iotlb.tables.attributes(cached);
+    level = levelOfSize(granuleLg2, iotlb.tables.sizeLg2(cached)) + 1;
+    statistics.walkCacheHits++;
   }
   for (; ; level++) {
-    const sizeLg2 = levelSizeLg2(granuleLg2, level);
-    const entries =
-      level === region.startLevel ? Number.POSITIVE_INFINITY : 2 ** bitsPerLevel(granuleLg2);
-    const at = table + (Math.floor(offset / 2 ** sizeLg2) % entries) * ENTRY_BYTES;
+    // The top table may be indexed by fewer bits than others; then the offset is small enough.
+    const at = table + tableIndex(granuleLg2, level, offset) * ENTRY_BYTES;
     if (parts.bus.aborts(at)) {
       transaction.fault = walkAbort(transaction, at);
       return WALK_FAULTED;
     }
     agent.workNs(parts.timing.walkStepNs);
-    parts.statistics.walkReads++;
+    statistics.walkReads++;
     const lo = yield* agent.read64(at);
     const hi = agent.hi;
     const kind = entryKind(lo, level, granuleLg2, context.outputBits);
@@ -98,12 +87,12 @@ function* descend(
       return finish(parts, transaction, context, region, level, lo, hi, limits);
     }
     table = entryAddress(lo, hi, granuleLg2, granuleLg2);
-    if (table >= 2 ** context.outputBits) {
+    if (table >= outputLimit) {
       transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
       return WALK_FAULTED;
     }
     if (!region.ignoresTableAttributes) limits = addTableLimits(limits, hi);
-    cacheTable(parts.iotlb, transaction, granuleLg2, level, table, limits);
+    cacheTable(iotlb, transaction, granuleLg2, level, table, limits);
   }
 }
 
@@ -121,9 +110,9 @@ function finish(
   const { iova, vmid } = transaction;
   const { granuleLg2 } = region;
   const sizeLg2 = levelSizeLg2(granuleLg2, level);
-  const sizeBytes = 2 ** sizeLg2;
+  const sizeBytes = POWERS_OF_TWO[sizeLg2];
   const output = entryAddress(lo, hi, granuleLg2, sizeLg2);
-  if (output >= 2 ** context.outputBits) {
+  if (output >= POWERS_OF_TWO[context.outputBits]) {
     transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
     return WALK_FAULTED;
   }
@@ -155,30 +144,29 @@ function cacheTable(
 ): void {
   const { iova, vmid, asid } = transaction;
   const sizeLg2 = levelSizeLg2(granuleLg2, level);
-  const first = Math.floor(iova / 2 ** sizeLg2) * 2 ** sizeLg2;
+  const sizeBytes = POWERS_OF_TWO[sizeLg2];
+  const first = Math.floor(iova / sizeBytes) * sizeBytes;
   const isStale =
-    transaction.tableStaleFirst < first + 2 ** sizeLg2 && transaction.tableStaleLast >= first;
+    transaction.tableStaleFirst < first + sizeBytes && transaction.tableStaleLast >= first;
   if (!isStale) iotlb.tables.insert(vmid, asid, first, sizeLg2, granuleLg2, table, limits);
 }
 
-/** Deepest level whose table entry for the address is cached; -1 when none is. */
-function deepestCachedLevel(iotlb: Iotlb, transaction: Transaction, region: Region): number {
+/** Index of the deepest table for the address that the walk cache knows; -1 when none. */
+function deepestCachedTable(iotlb: Iotlb, transaction: Transaction, region: Region): number {
   const { vmid, asid, iova } = transaction;
   for (let level = LAST_LEVEL - 1; level >= region.startLevel; level--) {
     const sizeLg2 = levelSizeLg2(region.granuleLg2, level);
-    if (iotlb.tables.findSize(vmid, asid, iova, sizeLg2) >= 0) return level;
+    const index = iotlb.tables.findSize(vmid, asid, iova, sizeLg2);
+    if (index >= 0) return index;
   }
   return -1;
 }
 
-function contains(region: Region, iova: number): boolean {
-  const size = 2 ** region.inputBits;
-  return iova < 0 ? iova >= -size : iova < size;
+function levelOfSize(granuleLg2: GranuleLg2, sizeLg2: number): number {
+  return LAST_LEVEL - (sizeLg2 - granuleLg2) / bitsPerLevel(granuleLg2);
 }
 
-/** TTB is aligned to the top table (at least 64 bytes): lower bits do not count. */
-function alignedTable(region: Region): number {
-  const topLg2 = region.inputBits - levelSizeLg2(region.granuleLg2, region.startLevel);
-  const bytes = Math.max(64, ENTRY_BYTES * 2 ** topLg2);
-  return region.table - (region.table % bytes);
+function contains(region: Region, iova: number): boolean {
+  const size = POWERS_OF_TWO[region.inputBits];
+  return iova < 0 ? iova >= -size : iova < size;
 }

@@ -22,13 +22,14 @@ import {
   loneCell,
   type Machine,
   type PhysicalAddress,
+  type PhysicalMemory,
   type RegisterBlock,
   type Routine,
 } from "#machine";
 
 export interface StubOptions {
   readonly base: PhysicalAddress;
-  /** Time that a command takes. */
+  /** Time that a command takes; 0: all is consumed at the very write of PROD. */
   readonly commandNs: number;
   /** Initial values by offset: the identification registers. */
   readonly registers?: Readonly<Record<number, number>>;
@@ -51,20 +52,29 @@ export class StubSmmu implements RegisterBlock {
   readonly words: number[] = [];
   /** Number of writes of CMDQ_PROD with something new. */
   doorbells = 0;
-  /** Stops before the next command. */
-  stalled = false;
+  /** Number of reads of CMDQ_CONS. */
+  consReads = 0;
   readonly #registers = new Map<number, number>();
   readonly #doorbell = loneCell("stub doorbell");
   readonly #commandNs: number;
+  readonly #memory: PhysicalMemory;
+  #stalled = false;
 
   constructor(machine: Machine, options: StubOptions) {
     this.base = options.base;
     this.#commandNs = options.commandNs;
+    this.#memory = machine.memory;
     for (const [offset, value] of Object.entries(options.registers ?? {})) {
       this.#registers.set(Number(offset), value);
     }
     machine.registers.add(this);
     machine.addAgent(this.name, (agent) => this.#consume(agent));
+  }
+
+  /** Stops before the next command, or goes on. */
+  stall(stalled: boolean, by: Agent): void {
+    this.#stalled = stalled;
+    this.#wake(by);
   }
 
   get(offset: number): number {
@@ -96,6 +106,7 @@ export class StubSmmu implements RegisterBlock {
   }
 
   read32(offset: number): number {
+    if (offset === Register.CMDQ_CONS) this.consReads++;
     return this.get(offset);
   }
 
@@ -127,26 +138,38 @@ export class StubSmmu implements RegisterBlock {
     assert(((prod - cons) & mask) <= size, "PROD never overtakes CONS by more than the queue");
     assert(((prod - before) & mask) <= size, "PROD only moves forward");
     this.doorbells++;
-    by.poke(this.#doorbell, this.#doorbell.value + 1);
+    this.#wake(by);
+  }
+
+  #wake(by: Agent): void {
+    if (this.#commandNs > 0) by.poke(this.#doorbell, this.#doorbell.value + 1);
+    else {
+      // Nobody writes the MSI here: it takes an agent to wake whoever waits for it.
+      while (this.#hasWork()) assert(this.#execute() === 0, "an instant stub sends no MSIs");
+    }
   }
 
   readonly #hasWork = (): boolean =>
-    !this.stalled && this.get(Register.CMDQ_PROD) !== this.get(Register.CMDQ_CONS);
+    !this.#stalled && this.get(Register.CMDQ_PROD) !== this.get(Register.CMDQ_CONS);
 
   *#consume(agent: Agent): Routine {
     for (;;) {
       yield* agent.idleUntil(this.#doorbell, this.#hasWork);
-      const cons = this.get(Register.CMDQ_CONS);
-      const at = this.ring + queueSlot(cons, this.sizeLg2) * COMMAND_BYTES;
-      const command: number[] = [];
-      for (let word = 0; word < 4; word++) command.push(yield* agent.read32(at + 4 * word));
       yield* agent.delay(this.#commandNs);
-      this.words.push(...command);
-      const messageAddress = command[2] + command[3] * 2 ** 32;
-      if ((command[0] & 0xff) === Opcode.SYNC && messageAddress !== 0) {
-        yield* agent.write32(messageAddress, command[1]);
-      }
-      this.set(Register.CMDQ_CONS, (cons + 1) & (2 * 2 ** this.sizeLg2 - 1));
+      const messageAddress = this.#execute();
+      if (messageAddress !== 0) yield* agent.write32(messageAddress, 0);
     }
+  }
+
+  /** Consumes one command; returns where its MSI goes, 0 if nowhere. */
+  #execute(): PhysicalAddress {
+    const cons = this.get(Register.CMDQ_CONS);
+    const at = this.ring + queueSlot(cons, this.sizeLg2) * COMMAND_BYTES;
+    const [opcode, data, messageLo, messageHi] = [0, 4, 8, 12].map((offset) =>
+      this.#memory.read32(at + offset),
+    );
+    this.words.push(opcode, data, messageLo, messageHi);
+    this.set(Register.CMDQ_CONS, (cons + 1) & (2 * 2 ** this.sizeLg2 - 1));
+    return (opcode & 0xff) === Opcode.SYNC ? messageLo + messageHi * 2 ** 32 : 0;
   }
 }

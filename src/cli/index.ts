@@ -1,0 +1,3 @@
+/** The command line's door. */
+
+export { runCommandLine } from "./main.js";

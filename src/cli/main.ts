@@ -1,0 +1,72 @@
+/**
+ * The command line. Exit codes: 0 done, 1 the work found a problem, 2 usage or input error,
+ * 130 stopped by Ctrl-C. Errors are one line on standard error, never a stack trace.
+ */
+
+import { createRequire } from "node:module";
+import { Command, CommanderError } from "commander";
+import { CaptureError } from "#capture";
+import { InterruptedError, UsageError } from "./errors.js";
+import { addReplayCommand } from "./replay-command.js";
+
+const EXIT_USAGE = 2;
+const EXIT_INTERRUPTED = 130;
+
+/** Runs `iommukit` with the process's arguments and sets the process's exit code. */
+export async function runCommandLine(argv: readonly string[]): Promise<void> {
+  // A reader that went away (`| head`) is no error: there is nobody left to tell.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === "EPIPE" ? 0 : EXIT_USAGE);
+  });
+  process.exitCode = await run(argv);
+}
+
+async function run(argv: readonly string[]): Promise<number> {
+  let exitCode = 0;
+  const program = createProgram((code) => {
+    exitCode = code;
+  });
+  try {
+    if (argv.length <= 2) throw new UsageError("no command given; `iommukit --help` lists them");
+    await program.parseAsync(argv);
+    return exitCode;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function createProgram(setExitCode: (code: number) => void): Command {
+  const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
+  const program = new Command("iommukit")
+    .description("DMA mapping and IOMMUs: replay, time and explore what a machine does")
+    .version(version)
+    .exitOverride()
+    // Said by `report`, in one line.
+    .configureOutput({ outputError: () => {} });
+  addReplayCommand(program, setExitCode);
+  return program;
+}
+
+/** Says what went wrong in one line and returns the exit code for it. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    say(error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " "));
+    return EXIT_USAGE;
+  }
+  if (error instanceof InterruptedError) return EXIT_INTERRUPTED;
+  if (error instanceof UsageError || error instanceof CaptureError) {
+    say(error.message);
+    return EXIT_USAGE;
+  }
+  if (error instanceof Error) {
+    say(`internal error: ${error.message.replace(/\s*\n\s*/g, " ")}; please report it`);
+    if (process.env["IOMMUKIT_DEBUG"] !== undefined) console.error(error.stack);
+    return EXIT_USAGE;
+  }
+  throw error;
+}
+
+function say(message: string): void {
+  process.stderr.write(`iommukit: ${message}\n`);
+}

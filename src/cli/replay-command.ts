@@ -1,0 +1,135 @@
+/** `iommukit replay CAPTURE`: the main job. Options in, a comparison of the modes out. */
+
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { openCapture } from "#capture";
+import { PROFILES, type Profile } from "#platform";
+import { MODES, type Mode, type Pace } from "#workloads";
+import { CommandsFile } from "./commands-file.js";
+import { UsageError } from "./errors.js";
+import { type Interruption, watchInterrupt } from "./interruption.js";
+import { createProgress } from "./progress.js";
+import { type ReplayPlan, runReplay } from "./replay-job.js";
+import { jsonReport } from "./report-json.js";
+import { textReport } from "./report-text.js";
+
+interface ReplayFlags {
+  readonly mode: readonly Mode[];
+  readonly iommu: "smmuv3";
+  readonly profile: Profile;
+  readonly cpus?: number;
+  readonly pace: Pace;
+  readonly json?: true;
+  readonly commands?: string;
+  readonly seed: number;
+}
+
+/** The timed machine's limit. */
+const CPUS_MAX = 1024;
+
+export function addReplayCommand(program: Command, setExitCode: (code: number) => void): void {
+  program
+    .command("replay")
+    .description("replay a capture of DMA mappings in each mode and compare the modes")
+    .argument("<capture>", "trace.dat, ftrace or perf script text, .gz or .zst; - for stdin")
+    .addOption(
+      new Option("--mode <list>", `modes, separated by commas: ${MODES.join(", ")}`)
+        .default(MODES, MODES.join(","))
+        .argParser(parseModes),
+    )
+    .addOption(new Option("--iommu <kind>", "the IOMMU").choices(["smmuv3"]).default("smmuv3"))
+    .addOption(
+      new Option("--profile <name>", `cost profile: ${[...PROFILES.keys()].join(", ")}`)
+        .default(PROFILES.get("generic-arm"), "generic-arm")
+        .argParser(parseProfile),
+    )
+    .option("--cpus <n>", "spread the capture over so many CPUs (default: as captured)", parseCpus)
+    .addOption(
+      new Option("--pace <pace>", "closed: as fast as the stack allows; captured: in its own time")
+        .choices(["captured", "closed"])
+        .default("closed"),
+    )
+    .option("--seed <n>", "seed of the virtual machine", parseSeed, 1)
+    .option("--json", "print JSON instead of a table")
+    .option("--commands <file>", "write the commands that the SMMU consumed (one mode only)")
+    .action(async (capture: string, flags: ReplayFlags) => {
+      setExitCode(await replayCommand(capture, flags));
+    });
+}
+
+async function replayCommand(file: string, flags: ReplayFlags): Promise<number> {
+  if (flags.commands !== undefined && flags.mode.length !== 1) {
+    throw new UsageError(
+      `--commands writes the commands of one mode, but --mode has ${flags.mode.length}; ` +
+        "add --mode strict or another",
+    );
+  }
+  const interruption = watchInterrupt();
+  try {
+    return await replayFile(file, flags, interruption);
+  } finally {
+    interruption.stop();
+  }
+}
+
+async function replayFile(
+  file: string,
+  flags: ReplayFlags,
+  interruption: Interruption,
+): Promise<number> {
+  const capture = await openCapture(file, { signal: interruption.signal });
+  const commands = flags.commands === undefined ? undefined : new CommandsFile(flags.commands);
+  const progress = createProgress();
+  try {
+    const plan: ReplayPlan = {
+      modes: flags.mode,
+      profile: flags.profile,
+      pace: flags.pace,
+      seed: flags.seed,
+      ...(flags.cpus === undefined ? {} : { cpus: flags.cpus }),
+      ...(commands === undefined ? {} : { onCommand: commands.listener }),
+    };
+    const outcome = await runReplay(capture, plan, progress, interruption);
+    progress.stop();
+    commands?.commit();
+    const report = flags.json === true ? jsonReport(outcome) : textReport(outcome);
+    process.stdout.write(report);
+    return outcome.findings.some(({ isProblem }) => isProblem) ? 1 : 0;
+  } finally {
+    progress.stop();
+    commands?.discard();
+    capture.close();
+  }
+}
+
+function parseModes(value: string): readonly Mode[] {
+  const names = value.split(",").map((name) => name.trim());
+  for (const name of names) {
+    if (!MODES.includes(name as Mode)) {
+      throw new InvalidArgumentError(`'${name}' is no mode; choose from ${MODES.join(", ")}.`);
+    }
+  }
+  // In the order of the table, each once.
+  return MODES.filter((mode) => names.includes(mode));
+}
+
+function parseProfile(value: string): Profile {
+  const profile = PROFILES.get(value);
+  if (profile === undefined) {
+    throw new InvalidArgumentError(`choose from ${[...PROFILES.keys()].join(", ")}.`);
+  }
+  return profile;
+}
+
+function parseCpus(value: string): number {
+  const cpus = Number(value);
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
+    throw new InvalidArgumentError(`it is a whole number from 1 to ${CPUS_MAX}.`);
+  }
+  return cpus;
+}
+
+function parseSeed(value: string): number {
+  const seed = Number(value);
+  if (!Number.isSafeInteger(seed)) throw new InvalidArgumentError("it is a whole number.");
+  return seed;
+}

@@ -1,0 +1,106 @@
+/**
+ * The work behind `iommukit replay`: survey the capture, replay it once in each mode, and
+ * say what was found. In slices, so that a progress bar moves and Ctrl-C is heard.
+ */
+
+import {
+  type Capture,
+  type CaptureHeader,
+  type CaptureStatistics,
+  type DmaOperation,
+  joinOperations,
+} from "#capture";
+import type { Profile } from "#platform";
+import {
+  type CommandListener,
+  type Mode,
+  type Pace,
+  Replay,
+  type ReplayResult,
+  Survey,
+} from "#workloads";
+import { UsageError } from "./errors.js";
+import { type Finding, findingsOf } from "./findings.js";
+import type { Interruption } from "./interruption.js";
+import type { Progress } from "./progress.js";
+
+export interface ReplayPlan {
+  readonly modes: readonly Mode[];
+  readonly profile: Profile;
+  readonly pace: Pace;
+  readonly seed: number;
+  readonly cpus?: number;
+  readonly onCommand?: CommandListener;
+}
+
+export interface ReplayOutcome {
+  readonly header: CaptureHeader;
+  readonly statistics: CaptureStatistics;
+  readonly survey: Survey;
+  readonly plan: ReplayPlan;
+  readonly results: readonly ReplayResult[];
+  readonly findings: readonly Finding[];
+}
+
+/** Some 20 ms of work each: often enough for a bar and for Ctrl-C. */
+const OPERATIONS_PER_SLICE = 16_384;
+const TURNS_PER_SLICE = 65_536;
+
+export async function runReplay(
+  capture: Capture,
+  plan: ReplayPlan,
+  progress: Progress,
+  interruption: Interruption,
+): Promise<ReplayOutcome> {
+  const survey = await surveyOf(capture, interruption);
+  const { statistics } = capture;
+  if (survey.maps === 0) {
+    throw new UsageError(
+      `${capture.header.file}: no DMA mapping among its ${statistics.events} events; ` +
+        "record with `trace-cmd record -e iommu -e dma`",
+    );
+  }
+  const results: ReplayResult[] = [];
+  for (const mode of plan.modes) {
+    progress.begin(mode.padEnd("passthrough".length), survey.maps + survey.unmaps);
+    const operations = joinOperations(capture.events());
+    results.push(await replayMode(operations, survey, plan, mode, progress, interruption));
+  }
+  const findings = findingsOf(capture.header, statistics, results);
+  return { header: capture.header, statistics, survey, plan, results, findings };
+}
+
+async function surveyOf(capture: Capture, interruption: Interruption): Promise<Survey> {
+  const survey = new Survey();
+  let operations = 0;
+  for (const operation of joinOperations(capture.events())) {
+    survey.add(operation);
+    if (++operations % OPERATIONS_PER_SLICE === 0) await interruption.breathe();
+  }
+  return survey;
+}
+
+async function replayMode(
+  operations: Iterable<DmaOperation>,
+  survey: Survey,
+  plan: ReplayPlan,
+  mode: Mode,
+  progress: Progress,
+  interruption: Interruption,
+): Promise<ReplayResult> {
+  const { profile, pace, seed, cpus, onCommand } = plan;
+  const replay = new Replay(operations, {
+    mode,
+    profile,
+    pace,
+    seed,
+    survey,
+    ...(cpus === undefined ? {} : { cpus }),
+    ...(onCommand === undefined ? {} : { onCommand }),
+  });
+  while (!replay.runSome(TURNS_PER_SLICE)) {
+    progress.update(replay.performed);
+    await interruption.breathe();
+  }
+  return replay.result();
+}
