@@ -3,7 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openCapture } from "#capture";
 import { PROFILES, type Profile } from "#platform";
-import { MODES, type Mode, type Pace } from "#workloads";
+import { type IovaSource, MODES, type Mode, type Pace } from "#workloads";
 import { CommandsFile } from "./commands-file.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
@@ -18,6 +18,7 @@ interface ReplayFlags {
   readonly profile: Profile;
   readonly cpus?: number;
   readonly pace: Pace;
+  readonly iova: IovaSource;
   readonly json?: true;
   readonly commands?: string;
   readonly seed: number;
@@ -47,6 +48,11 @@ export function addReplayCommand(program: Command, setExitCode: (code: number) =
       new Option("--pace <pace>", "closed: as fast as the stack allows; captured: in its own time")
         .choices(["captured", "closed"])
         .default("closed"),
+    )
+    .addOption(
+      new Option("--iova <source>", "addresses: of our allocator, or those in the capture")
+        .choices(["allocated", "captured"])
+        .default("allocated"),
     )
     .option("--seed <n>", "seed of the virtual machine", parseSeed, 1)
     .option("--json", "print JSON instead of a table")
@@ -84,6 +90,7 @@ async function replayFile(
       modes: flags.mode,
       profile: flags.profile,
       pace: flags.pace,
+      iovas: flags.iova,
       seed: flags.seed,
       ...(flags.cpus === undefined ? {} : { cpus: flags.cpus }),
       ...(commands === undefined ? {} : { onCommand: commands.listener }),

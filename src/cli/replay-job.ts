@@ -13,6 +13,7 @@ import {
 import type { Profile } from "#platform";
 import {
   type CommandListener,
+  type IovaSource,
   type Mode,
   type Pace,
   Replay,
@@ -28,6 +29,7 @@ export interface ReplayPlan {
   readonly modes: readonly Mode[];
   readonly profile: Profile;
   readonly pace: Pace;
+  readonly iovas: IovaSource;
   readonly seed: number;
   readonly cpus?: number;
   readonly onCommand?: CommandListener;
@@ -60,6 +62,12 @@ export async function runReplay(
         "record with `trace-cmd record -e iommu -e dma`",
     );
   }
+  if (plan.iovas === "captured" && survey.mapsWithoutIova === survey.maps) {
+    throw new UsageError(
+      `${capture.header.file}: --iova captured needs iommu:map events and there are none; ` +
+        "record with -e iommu too, on a machine that translates",
+    );
+  }
   const results: ReplayResult[] = [];
   for (const mode of plan.modes) {
     progress.begin(mode.padEnd("passthrough".length), survey.maps + survey.unmaps);
@@ -88,11 +96,12 @@ async function replayMode(
   progress: Progress,
   interruption: Interruption,
 ): Promise<ReplayResult> {
-  const { profile, pace, seed, cpus, onCommand } = plan;
+  const { profile, pace, iovas, seed, cpus, onCommand } = plan;
   const replay = new Replay(operations, {
     mode,
     profile,
     pace,
+    iovas,
     seed,
     survey,
     ...(cpus === undefined ? {} : { cpus }),

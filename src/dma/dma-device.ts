@@ -7,10 +7,13 @@
  */
 
 import type { IommuDevice, IommuGroup } from "#iommu";
+import type { IovaAllocator, IovaDomainOptions } from "#iova";
 import { AllocateFlag } from "#iova";
 import type { FrameAllocator } from "#machine";
 import type { DmaDomain } from "./dma-domain.js";
 import type { FlushQueueKind } from "./flush-queue.js";
+
+export type IovaAllocatorMaker = (options: IovaDomainOptions) => IovaAllocator;
 
 /** Devices that share a default domain, and what the DMA API keeps for it. */
 export interface DmaGroup {
@@ -18,6 +21,7 @@ export interface DmaGroup {
   readonly devices: readonly DmaDevice[];
   readonly cpuCount: number;
   readonly flushQueueKind: FlushQueueKind;
+  readonly makeIovas: IovaAllocatorMaker;
   /** Undefined while the default domain is an identity domain. */
   dma: DmaDomain | undefined;
 }

@@ -8,7 +8,12 @@ export {
   freeNoncoherent,
 } from "./coherent.js";
 export { Attribute, Direction, type DirectionCode, DMA_MAPPING_ERROR } from "./constants.js";
-export { type DmaDevice, type DmaGroup, setDmaMask } from "./dma-device.js";
+export {
+  type DmaDevice,
+  type DmaGroup,
+  type IovaAllocatorMaker,
+  setDmaMask,
+} from "./dma-device.js";
 export type { DmaDomain } from "./dma-domain.js";
 export { domainTypeOf, setDomainType } from "./domain-type.js";
 export { FLUSH_QUEUE_LIMITS, type FlushQueueKind } from "./flush-queue.js";

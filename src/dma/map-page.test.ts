@@ -100,6 +100,23 @@ test("a strict unmap clears, invalidates and waits before the address is free", 
   expect(map(all, RAM, GRANULE)).toBe(dmaAddress);
 });
 
+test("another CPU does not get the address while a strict unmap waits for its invalidation", () => {
+  const all = rig({}, undefined, new FakeIommu({ flushNs: 5000 }));
+  const { machine, device } = all;
+  // More than the caches keep: a freed range is every CPU's at once.
+  const bytes = 64 * GRANULE;
+  const first = map(all, RAM, bytes);
+  let second = 0;
+  machine.start(0, (cpu) => unmapPage(cpu, device, first, bytes, fromDevice));
+  machine.start(1, function* (cpu) {
+    yield* cpu.delay(1000);
+    second = yield* mapPage(cpu, device, RAM, bytes, fromDevice);
+  });
+  machine.run();
+  expect(second).toBe(first - bytes);
+  expect(map(all, RAM, bytes)).toBe(first);
+});
+
 test("a lazy unmap clears only; the address is not given out before the flush", () => {
   const all = rig({ domainType: "DMA-FQ" });
   const dmaAddress = map(all, RAM, GRANULE);
@@ -162,12 +179,12 @@ test("an interrupt that unmaps during an unmap disturbs neither", () => {
     handler: (cpu: Parameters<typeof unmapPage>[0]) =>
       unmapPage(cpu, device, second, GRANULE, fromDevice),
   };
-  machine.call(0, function* (cpu) {
-    // Expires while the first unmap waits for its invalidation.
-    cpu.armTimer(interrupt, 3000);
-    yield* unmapPage(cpu, device, first, GRANULE, fromDevice);
+  // Comes while the first unmap waits for its invalidation.
+  machine.addAgent("disk", function* (agent) {
+    yield* agent.sleepUntil(machine.nowNs + 3000);
+    agent.raise(interrupt);
   });
-  machine.advance(20000);
+  machine.call(0, (cpu) => unmapPage(cpu, device, first, GRANULE, fromDevice));
   const syncs = iommu.domain.calls.filter((call) => call.kind === "sync");
   expect(syncs).toMatchObject([{ firstIova: first }, { firstIova: second }]);
   const order = iommu.domain.calls.map((call) => call.kind).slice(2);

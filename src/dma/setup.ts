@@ -11,7 +11,6 @@ import {
   type DefaultDomainType,
   destroyGroup,
   type IommuDriver,
-  type IommuGroup,
   isKeptFromAllocator,
   type ReservedRegion,
   unuseDefaultDomain,
@@ -19,7 +18,13 @@ import {
 } from "#iommu";
 import { IovaDomain } from "#iova";
 import { assert, type Cpu, type Machine, type Routine, type StreamId } from "#machine";
-import { type DmaDevice, type DmaGroup, lastOfMask, updateSearchLimits } from "./dma-device.js";
+import {
+  type DmaDevice,
+  type DmaGroup,
+  type IovaAllocatorMaker,
+  lastOfMask,
+  updateSearchLimits,
+} from "./dma-device.js";
 import { DmaDomain } from "./dma-domain.js";
 import type { FlushQueueKind } from "./flush-queue.js";
 import { startLazyMode, stopLazyMode } from "./lazy-mode.js";
@@ -53,6 +58,8 @@ export interface DmaSystemOptions {
   readonly groupId?: number;
   readonly reservedRegions?: readonly ReservedRegion[];
   readonly flushQueue?: FlushQueueKind;
+  /** Makes the allocator of a domain's addresses; by default the tree with magazines. */
+  readonly iovaAllocator?: IovaAllocatorMaker;
 }
 
 /** What dma_get_max_seg_size() assumes of a device that says nothing. */
@@ -94,6 +101,7 @@ export function* setupDmaDevices(
     devices,
     cpuCount: machine.cpus.length,
     flushQueueKind: system.flushQueue ?? "per-CPU",
+    makeIovas: system.iovaAllocator ?? ((domainOptions) => new IovaDomain(domainOptions)),
     dma: undefined,
   };
   yield* adoptDomain(cpu, dmaGroup);
@@ -133,7 +141,7 @@ export function unbindDriver(device: DmaDevice): void {
 /** Builds what the DMA API needs on top of the group's default domain. */
 export function* adoptDomain(cpu: Cpu, dmaGroup: DmaGroup): Routine {
   const { group, devices } = dmaGroup;
-  const dma = yield* makeDmaDomain(cpu, group, dmaGroup.cpuCount);
+  const dma = yield* makeDmaDomain(cpu, dmaGroup);
   dmaGroup.dma = dma;
   if (dma !== undefined && group.type === "DMA-FQ") yield* startLazyMode(cpu, dmaGroup, dma);
   for (const device of devices) {
@@ -142,16 +150,13 @@ export function* adoptDomain(cpu: Cpu, dmaGroup: DmaGroup): Routine {
   }
 }
 
-function* makeDmaDomain(
-  cpu: Cpu,
-  group: IommuGroup,
-  cpuCount: number,
-): Routine<DmaDomain | undefined> {
+function* makeDmaDomain(cpu: Cpu, dmaGroup: DmaGroup): Routine<DmaDomain | undefined> {
+  const { group, cpuCount } = dmaGroup;
   const domain = group.defaultDomain;
   if (domain.kind !== "paging") return undefined;
   const granuleBytes = domain.pageSizesBytes[0];
   const startPfn = Math.max(1, Math.ceil(domain.aperture.first / granuleBytes));
-  const iovas = new IovaDomain({ granuleBytes, startPfn, cpuCount });
+  const iovas = dmaGroup.makeIovas({ granuleBytes, startPfn, cpuCount });
   for (const region of group.reservedRegions) {
     if (!isKeptFromAllocator(region)) continue;
     const firstPfn = Math.floor(region.first / granuleBytes);

@@ -46,7 +46,7 @@ export class Magazine {
     const pfns = this.pfns;
     for (let index = this.count - 1; index >= 0; index--) {
       const pfn = pfns[index];
-      
+      if (pfn > firstMax) continue;
       pfns[index] = pfns[--this.count];
       return pfn;
     }

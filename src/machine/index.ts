@@ -7,6 +7,24 @@ export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.
 export { FrameAllocator, OutOfFramesError } from "./frames.js";
 export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
+export {
+  findQemu,
+  howToInstall,
+  QEMU_VERSION_MIN,
+  type QemuBinary,
+  QemuError,
+  type QemuErrorCode,
+  type QemuMachine,
+  type QemuOptions,
+  type QemuTarget,
+  type QemuVersion,
+  type QtestClient,
+  type ReplySink,
+  startQemu,
+  VIRT_BOARD,
+  virtBoard,
+  whyNoQemu,
+} from "./qemu/index.js";
 export { Random } from "./random.js";
 export { type RegisterBlock, RegisterMap } from "./registers.js";
 export type { Routine, Step, Suspension } from "./routine.js";

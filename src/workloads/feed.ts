@@ -17,10 +17,16 @@ import type { LiveMapping, MappingPool } from "./live-mapping.js";
  */
 const WINDOW = 65_536;
 
+interface TaskBase {
+  readonly mapping: LiveMapping;
+  /** Counts from 0 in the order of the capture. */
+  readonly order: number;
+}
+
 /** One operation on its way to a CPU. */
 export type Task =
-  | { readonly kind: "map"; readonly operation: MapOperation; readonly mapping: LiveMapping }
-  | { readonly kind: "unmap"; readonly operation: UnmapOperation; readonly mapping: LiveMapping };
+  | (TaskBase & { readonly kind: "map"; readonly operation: MapOperation })
+  | (TaskBase & { readonly kind: "unmap"; readonly operation: UnmapOperation });
 
 /** What of the capture could not be replayed as it was. */
 export interface FeedCounts {
@@ -129,7 +135,7 @@ export class Feed {
       const mapping = this.#pool.take(device, direction, sizeBytes);
       this.live.set(operation.id, mapping);
       this.counts.maps++;
-      return { kind: "map", operation, mapping };
+      return { kind: "map", operation, mapping, order: this.#handedOut };
     }
     const mapping = this.#mappingOf(operation);
     if (mapping === undefined) {
@@ -137,7 +143,7 @@ export class Feed {
       return undefined;
     }
     this.counts.unmaps++;
-    return { kind: "unmap", operation, mapping };
+    return { kind: "unmap", operation, mapping, order: this.#handedOut };
   }
 
   #mappingOf({ id, sizeBytes }: UnmapOperation): LiveMapping | undefined {

@@ -3,7 +3,14 @@
 export { CommandLog } from "./command-log.js";
 export { Histogram } from "./histogram.js";
 export { MODES, type Mode } from "./mode.js";
-export { type Pace, Replay, type ReplayOptions, type ReplayResult, replay } from "./replay.js";
+export {
+  type IovaSource,
+  type Pace,
+  Replay,
+  type ReplayOptions,
+  type ReplayResult,
+  replay,
+} from "./replay.js";
 export { Survey } from "./survey.js";
 export {
   type CommandListener,

@@ -20,7 +20,8 @@ import {
   unmapPage,
   unmapSg,
 } from "#dma";
-import { assert, type Cpu, FRAME_BYTES, type Routine } from "#machine";
+import { assert, type Cpu, FRAME_BYTES, loneCell, type Routine } from "#machine";
+import { CapturedIovas } from "./captured-iovas.js";
 import { DeviceQueue, type Piece } from "./device-queue.js";
 import { Feed, type Task } from "./feed.js";
 import { Histogram } from "./histogram.js";
@@ -35,6 +36,9 @@ import {
   type SystemOptions,
 } from "./system.js";
 
+/** Whose addresses the mappings get: our allocator's, or those in the capture. */
+export type IovaSource = "allocated" | "captured";
+
 export type Pace = "captured" | "closed";
 
 export interface ReplayOptions {
@@ -45,6 +49,8 @@ export interface ReplayOptions {
   /** Spread over this many instead of the captured ones. */
   readonly cpus?: number;
   readonly pace: Pace;
+  /** `allocated` by default. With `captured` operations are performed one after the other. */
+  readonly iovas?: IovaSource;
   readonly seed?: number;
   readonly onCommand?: SystemOptions["onCommand"];
 }
@@ -104,6 +110,12 @@ export class Replay {
   readonly #devices = new Map<string, SystemDevice>();
   /** By device and CPU: a device has one queue for each CPU, as NVMe has. */
   readonly #queues = new Map<string, DeviceQueue[]>();
+  /** One operation after the other, as captured addresses need it. */
+  readonly #inOrder: boolean;
+  /** Number of the operation whose turn it is. */
+  readonly #turn = loneCell("turn");
+  /** By device; empty unless the captured addresses are replayed. */
+  readonly #capturedIovas = new Map<string, CapturedIovas>();
   readonly #pool = new MappingPool();
   readonly #mapLatency = new Histogram();
   readonly #unmapLatency = new Histogram();
@@ -120,9 +132,23 @@ export class Replay {
     const { survey, mode, profile, onCommand } = options;
     const cpus = options.cpus ?? survey.cpus;
     const seed = options.seed ?? 1;
-    const system = { mode, cpus, profile, seed };
-    this.#system = createSystem(onCommand === undefined ? system : { ...system, onCommand });
-    for (const name of survey.devices) this.#addDevice(name);
+    this.#inOrder = options.iovas === "captured";
+    let made: CapturedIovas | undefined;
+    this.#system = createSystem({
+      mode,
+      cpus,
+      profile,
+      seed,
+      ...(onCommand === undefined ? {} : { onCommand }),
+      ...(this.#inOrder
+        ? { iovaAllocator: ({ granuleBytes }) => (made = new CapturedIovas(granuleBytes)) }
+        : {}),
+    });
+    for (const name of survey.devices) {
+      made = undefined;
+      this.#addDevice(name);
+      if (made !== undefined) this.#capturedIovas.set(name, made);
+    }
     // Spread by mapping, so that each is unmapped on the CPU that mapped it.
     const cpuOf =
       cpus === survey.cpus
@@ -193,6 +219,7 @@ export class Replay {
     const mapping = this.#pool.take(device, "bidirectional", sizeBytes);
     const paddr = EARLIER_BASE + (dmaAddress % FRAME_BYTES);
     const { dma } = this.#device(device);
+    this.#capturedIovas.get(device)?.expect(cpu % machine.cpus.length, dmaAddress, sizeBytes);
     mapping.dmaAddress = machine.call(cpu % machine.cpus.length, (by) =>
       mapPage(by, dma, paddr, sizeBytes, Direction.bidirectional),
     );
@@ -206,9 +233,11 @@ export class Replay {
       const task = yield* this.#feed.next(cpu, cpu.id);
       if (task === undefined) return;
       if (this.#options.pace === "captured") yield* this.#pace(cpu, task);
+      if (this.#inOrder) yield* cpu.idleUntil(this.#turn, (turn) => turn === task.order);
       if (task.kind === "map") yield* this.#map(cpu, task.operation, task.mapping);
       else yield* this.#unmap(cpu, task.mapping);
       this.#lastEndNs = Math.max(this.#lastEndNs, cpu.now());
+      if (this.#inOrder) cpu.poke(this.#turn, task.order + 1);
       this.#feed.done(cpu);
       this.#performed++;
     }
@@ -223,6 +252,10 @@ export class Replay {
   *#map(cpu: Cpu, operation: MapOperation, mapping: LiveMapping): Routine {
     const { dma } = this.#device(operation.device);
     const direction = DIRECTION[operation.direction];
+    const { device, sizeBytes } = operation;
+    // Operations without a device are of several domains, in which addresses may be the same.
+    const iova = device === "" ? undefined : operation.iova;
+    this.#capturedIovas.get(device)?.expect(cpu.id, iova, sizeBytes + FRAME_BYTES);
     const beganNs = cpu.now();
     let isMapped: boolean;
     if (operation.segments.length === 1) {

@@ -22,6 +22,8 @@ const EARLIER_MAX = 65_536;
 export class Survey {
   maps = 0;
   unmaps = 0;
+  /** Maps whose IOVA the capture does not tell: no iommu event came with them. */
+  mapsWithoutIova = 0;
   /** Highest CPU number that did anything, plus one. */
   cpus = 0;
   /** Names in the order of their first operation; "" stands for what no event named. */
@@ -32,8 +34,10 @@ export class Survey {
   #lastNs = 0;
 
   add(operation: DmaOperation): void {
-    if (operation.kind === "map") this.maps++;
-    else {
+    if (operation.kind === "map") {
+      this.maps++;
+      if (operation.iova === undefined) this.mapsWithoutIova++;
+    } else {
       this.unmaps++;
       if (operation.id === undefined) this.#addEarlier(operation);
     }

@@ -10,6 +10,7 @@ import {
   type DirectionCode,
   DMA_MAPPING_ERROR,
   type DmaDevice,
+  type IovaAllocatorMaker,
   mapPage,
   setupDmaDevice,
   unmapPage,
@@ -52,6 +53,8 @@ export interface SystemOptions {
   readonly profile?: Profile;
   readonly seed?: number;
   readonly onCommand?: CommandListener;
+  /** Makes the allocator of each device's addresses; by default the tree with magazines. */
+  readonly iovaAllocator?: IovaAllocatorMaker;
 }
 
 /** What the hardware has counted so far. */
@@ -116,7 +119,7 @@ export function createSystem(options: SystemOptions = {}): System {
     smmu,
     driver,
     addDevice: (name, streamId = ++streamIds) =>
-      addDevice({ machine, smmu, driver, mode }, name, streamId),
+      addDevice({ machine, smmu, driver, mode }, name, streamId, options.iovaAllocator),
     allocate: (sizeBytes) => machine.call(0, (cpu) => machine.frames.allocate(cpu, sizeBytes)),
     counters: () => counters(smmu),
   };
@@ -135,6 +138,7 @@ function addDevice(
   parts: Pick<System, "machine" | "smmu" | "driver" | "mode">,
   name: string,
   streamId: StreamId,
+  iovaAllocator: IovaAllocatorMaker | undefined,
 ): SystemDevice {
   const { machine, smmu, driver } = parts;
   const hardware = createDmaDevice({ name, streamId, iommu: smmu });
@@ -148,6 +152,7 @@ function addDevice(
       domainType: DOMAIN_TYPE[parts.mode],
       maskBits: 64,
       coherent: true,
+      ...(iovaAllocator === undefined ? {} : { iovaAllocator }),
     }),
   );
   return {

@@ -6,7 +6,7 @@
  * its table of one context descriptor, which stays once it was made.
  */
 
-import { encodeCfgiCd, encodeCfgiSte, encodePrefetchConfig } from "#arch/smmuv3";
+import { CD_BYTES, encodeCfgiCd, encodeCfgiSte, encodePrefetchConfig } from "#arch/smmuv3";
 import type { FixedDomain, IommuDevice } from "#iommu";
 import type { Cpu, FrameAllocator, PhysicalAddress, Routine, StreamId } from "#machine";
 import { type CommandSink, makeRoom } from "./command-batch.js";
@@ -22,7 +22,6 @@ import {
 import { ENTRY_WORDS, writeEntry } from "./entry-writer.js";
 import type { StreamTable } from "./stream-table.js";
 
-const CD_BYTES = 64;
 /** Without a PASID. */
 const SUBSTREAM_NONE = 0;
 /** Only the entry itself changed, not what leads to it. */

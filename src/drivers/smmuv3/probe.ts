@@ -19,7 +19,7 @@ import {
 import { type Cpu, hex, type PhysicalAddress, type Routine } from "#machine";
 import { SmmuV3Error } from "./reports.js";
 
-/** Kernel with EL2 not its own: 48-bit VAs, or 52 where the SMMU can (IDR5.VAX). */
+/** What 4 KiB tables of four levels translate; IDR5.VAX would allow 52 bits with 64 KiB pages. */
 const IAS_BITS = 48;
 /** Output sizes by IDR5.OAS; reserved values count as 48 bits. */
 const OAS_BITS = [32, 36, 40, 42, 44, 48, 52];
@@ -43,8 +43,6 @@ export interface Features {
   readonly streamIdBits: number;
   readonly commandQueueLg2: number;
   readonly eventQueueLg2: number;
-  readonly priQueue: boolean;
-  readonly ats: boolean;
   readonly rangeInvalidation: boolean;
   readonly attributeTypesOverride: boolean;
   readonly iasBits: number;
@@ -72,8 +70,6 @@ export function* probe(cpu: Cpu, base: PhysicalAddress): Routine<Features> {
     streamIdBits: extract(idr1, IDR1.SIDSIZE),
     commandQueueLg2: extract(idr1, IDR1.CMDQS),
     eventQueueLg2: extract(idr1, IDR1.EVENTQS),
-    priQueue: isSet(idr0, IDR0.PRI),
-    ats: isSet(idr0, IDR0.ATS),
     rangeInvalidation: isSet(idr3, IDR3.RIL),
     attributeTypesOverride: isSet(idr1, IDR1.ATTR_TYPES_OVR),
     iasBits: IAS_BITS,

@@ -21,6 +21,8 @@ import { type CommandBatch, type CommandSink, makeRoom } from "./command-batch.j
 
 /** Stage-1-only contexts are tagged with VMID 0. */
 const VMID_STAGE1 = 0;
+/** Bytes of a page-table entry. */
+const ENTRY_BYTES = 8;
 /** TTL when the level of what is invalidated is not known: intermediate entries too. */
 const TTL_ANY = 0;
 
@@ -71,13 +73,13 @@ export function* invalidateRange(
 }
 
 /**
- * Whether one command for the whole ASID beats one per leaf: as many as a table has entries,
- * the point from which the kernel takes the flush (arm_smmu_invs_... too-big rule).
+ * Whether one command for the whole ASID beats one per leaf: from as many leaves on as a
+ * table of the granule has entries of 8 bytes. No size at all stands for everything.
  */
 function isTooBig(tag: TlbTag, sizeBytes: number, granuleBytes: number): boolean {
   if (sizeBytes === 0) return true;
   if (tag.rangeInvalidation) return false;
-  return sizeBytes >= (granuleBytes / 8) * granuleBytes;
+  return sizeBytes >= (granuleBytes / ENTRY_BYTES) * granuleBytes;
 }
 
 function appendRange(

@@ -22,6 +22,7 @@ import {
   Register,
 } from "#arch/smmuv3";
 import { type Interrupt, timedMachine } from "#machine";
+import { costsWithDeviceReads } from "./testing/costs.js";
 import {
   COMMANDS,
   CONTEXTS,

@@ -1,0 +1,15 @@
+/** The machine whose memory and devices are QEMU's. */
+
+export { QemuError, type QemuErrorCode } from "./errors.js";
+export {
+  findQemu,
+  howToInstall,
+  QEMU_VERSION_MIN,
+  type QemuBinary,
+  type QemuTarget,
+  type QemuVersion,
+  whyNoQemu,
+} from "./find.js";
+export { type QemuMachine, type QemuOptions, startQemu } from "./qemu-machine.js";
+export type { QtestClient, ReplySink } from "./qtest-client.js";
+export { VIRT_BOARD, virtBoard } from "./virt.js";
