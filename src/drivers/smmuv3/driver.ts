@@ -73,7 +73,11 @@ export interface SmmuV3Driver extends IommuDriver {
   shutdown(cpu: Cpu): Routine;
 }
 
-export function createSmmuV3Driver(machine: Machine, options: SmmuV3DriverOptions): SmmuV3Driver {
+/** Of the machine the driver takes its memory only: it may be any, one that is not ours too. */
+export function createSmmuV3Driver(
+  machine: Pick<Machine, "frames">,
+  options: SmmuV3DriverOptions,
+): SmmuV3Driver {
   return new SmmuV3(machine, options);
 }
 
@@ -85,7 +89,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly deferredFlush = true;
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
-  readonly #machine: Machine;
+  readonly #machine: Pick<Machine, "frames">;
   readonly #options: SmmuV3DriverOptions;
   readonly #base: PhysicalAddress;
   readonly #attachLock = new SpinLock("smmu attach");
@@ -94,7 +98,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly #reportListeners: ReportListener[] = [];
   #running: Running | undefined;
 
-  constructor(machine: Machine, options: SmmuV3DriverOptions) {
+  constructor(machine: Pick<Machine, "frames">, options: SmmuV3DriverOptions) {
     this.#machine = machine;
     this.#options = options;
     this.#base = options.base;
