@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { ensureBuilt, ensureInstalled, root, run } from "./ensure.js";
 
-const sample = "fixtures/smmu-nvme-strict/smmu-nvme-strict.dat.gz";
+const sample = "fixtures/smmu-nvme-strict.dat.gz";
 const given = process.argv.slice(2);
 
 ensureInstalled();

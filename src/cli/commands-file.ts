@@ -3,24 +3,46 @@
  * complete, so that an interrupted run leaves the old file, or none.
  */
 
-import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import {
+  closeSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { CommandLog } from "#workloads";
 import { UsageError } from "./errors.js";
 
 export class CommandsFile {
   readonly listener: CommandLog["listener"];
+  readonly #name: string;
+  /** Where a symbolic link leads. */
   readonly #target: string;
   readonly #temporary: string;
   readonly #log: CommandLog;
   #descriptor: number | undefined;
 
-  constructor(target: string) {
-    this.#target = target;
-    this.#temporary = `${target}.${process.pid}.tmp`;
+  /** `capture` is the file that is read, and so must not be written. */
+  constructor(name: string, capture: string) {
+    this.#name = name;
+    const old = statOf(name);
+    if (old !== undefined && !old.isFile()) {
+      throw new UsageError(`--commands: ${name} is no regular file; name another file`);
+    }
+    const read = statOf(capture);
+    if (old !== undefined && old.ino === read?.ino && old.dev === read.dev) {
+      throw new UsageError(`--commands: ${name} is the capture itself; name another file`);
+    }
+    this.#target = old === undefined ? name : realpathSync(name);
+    this.#temporary = `${this.#target}.${randomUUID()}.tmp`;
     this.#descriptor = this.#attempt(() => openSync(this.#temporary, "wx"));
     this.#log = new CommandLog((text) => {
       const descriptor = this.#descriptor;
-      if (descriptor !== undefined) this.#attempt(() => writeSync(descriptor, text));
+      if (descriptor !== undefined) this.#attempt(() => writeAll(descriptor, text));
     });
     this.listener = this.#log.listener;
   }
@@ -49,7 +71,22 @@ export class CommandsFile {
       return action();
     } catch (error) {
       const why = (error as NodeJS.ErrnoException).code ?? String(error);
-      throw new UsageError(`--commands: cannot write ${this.#target} (${why}); name another file`);
+      throw new UsageError(`--commands: cannot write ${this.#name} (${why}); name another file`);
     }
   }
+}
+
+/** Undefined where there is no such file. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A full disk may take a part of it only. */
+function writeAll(descriptor: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }

@@ -9,4 +9,8 @@ export class UsageError extends Error {
 export class InterruptedError extends Error {
   override readonly name = "InterruptedError";
   readonly code = "INTERRUPTED";
+
+  constructor() {
+    super("stopped");
+  }
 }

@@ -6,6 +6,8 @@ import type { ReplayResult } from "#workloads";
 export interface Finding {
   readonly kind:
     | "lost-events"
+    | "unknown-losses"
+    | "unrecognised-lines"
     | "unmap-of-unknown"
     | "never-unmapped"
     | "failed-maps"
@@ -34,6 +36,14 @@ export function findingsOf(
     statistics.lost,
     `${statistics.lost} events were lost while recording; record with larger buffers (-b)`,
   );
+  add(
+    "unknown-losses",
+    statistics.uncountedLosses,
+    `events were lost ${statistics.uncountedLosses} times, nobody knows how many; ` +
+      "record with larger buffers (-b)",
+  );
+  const foreign = statistics.unrecognisedLines;
+  add("unrecognised-lines", foreign, `${foreign} lines are neither event nor comment`);
   const instances = header.otherInstances;
   add(
     "other-instances",

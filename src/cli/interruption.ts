@@ -20,7 +20,7 @@ export function watchInterrupt(): Interruption {
     signal: controller.signal,
     async breathe() {
       await nextTurn();
-      if (controller.signal.aborted) throw new InterruptedError("stopped");
+      if (controller.signal.aborted) throw new InterruptedError();
     },
     stop() {
       process.off("SIGINT", onSignal);

@@ -7,7 +7,10 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { CaptureError } from "#capture";
 import { InterruptedError, UsageError } from "./errors.js";
+import { printable } from "./printable.js";
 import { addReplayCommand } from "./replay-command.js";
+
+const HELP = "`iommukit --help` lists the commands, `iommukit COMMAND --help` their options";
 
 const EXIT_USAGE = 2;
 const EXIT_INTERRUPTED = 130;
@@ -16,7 +19,9 @@ const EXIT_INTERRUPTED = 130;
 export async function runCommandLine(argv: readonly string[]): Promise<void> {
   // A reader that went away (`| head`) is no error: there is nobody left to tell.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === "EPIPE" ? 0 : EXIT_USAGE);
+    if (error.code === "EPIPE") process.exit(0);
+    say(`standard output: writing failed (${error.code ?? error.message}); write it elsewhere`);
+    process.exit(EXIT_USAGE);
   });
   process.exitCode = await run(argv);
 }
@@ -27,7 +32,7 @@ async function run(argv: readonly string[]): Promise<number> {
     exitCode = code;
   });
   try {
-    if (argv.length <= 2) throw new UsageError("no command given; `iommukit --help` lists them");
+    if (argv.length <= 2) throw new UsageError(`no command given; ${HELP}`);
     await program.parseAsync(argv);
     return exitCode;
   } catch (error) {
@@ -42,7 +47,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .version(version)
     .exitOverride()
     // Said by `report`, in one line.
-    .configureOutput({ outputError: () => {} });
+    .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
   return program;
 }
@@ -51,16 +56,22 @@ function createProgram(setExitCode: (code: number) => void): Command {
 function report(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
-    say(error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " "));
+    // `help nonsense` has no other message than the usage, which is many lines.
+    const said = error.code === "commander.help" ? "no such command" : error.message;
+    const what = said.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+    // What is wrong with an argument says already what would be right.
+    const isAnswered = error.code === "commander.invalidArgument";
+    say(isAnswered ? what : `${what.replace(/\.$/, "")}; ${HELP}`);
     return EXIT_USAGE;
   }
   if (error instanceof InterruptedError) return EXIT_INTERRUPTED;
+  if (error instanceof CaptureError && error.code === "ABORTED") return EXIT_INTERRUPTED;
   if (error instanceof UsageError || error instanceof CaptureError) {
     say(error.message);
     return EXIT_USAGE;
   }
   if (error instanceof Error) {
-    say(`internal error: ${error.message.replace(/\s*\n\s*/g, " ")}; please report it`);
+    say(`internal error: ${error.message}; please report it`);
     if (process.env["IOMMUKIT_DEBUG"] !== undefined) console.error(error.stack);
     return EXIT_USAGE;
   }
@@ -68,5 +79,5 @@ function report(error: unknown): number {
 }
 
 function say(message: string): void {
-  process.stderr.write(`iommukit: ${message}\n`);
+  process.stderr.write(`iommukit: ${printable(message)}\n`);
 }

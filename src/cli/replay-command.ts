@@ -8,7 +8,7 @@ import { CommandsFile } from "./commands-file.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
 import { createProgress } from "./progress.js";
-import { type ReplayPlan, runReplay } from "./replay-job.js";
+import { CPUS_MAX, type ReplayPlan, runReplay } from "./replay-job.js";
 import { jsonReport } from "./report-json.js";
 import { textReport } from "./report-text.js";
 
@@ -24,14 +24,18 @@ interface ReplayFlags {
   readonly seed: number;
 }
 
-/** The timed machine's limit. */
-const CPUS_MAX = 1024;
+/** The generator of the machine's random numbers starts from 32 bits. */
+const SEED_MAX = 2 ** 32 - 1;
 
 export function addReplayCommand(program: Command, setExitCode: (code: number) => void): void {
   program
     .command("replay")
     .description("replay a capture of DMA mappings in each mode and compare the modes")
-    .argument("<capture>", "trace.dat, ftrace or perf script text, .gz or .zst; - for stdin")
+    .argument(
+      "<capture>",
+      "trace.dat, ftrace or perf script text, .gz or .zst; - for stdin",
+      parseFileName,
+    )
     .addOption(
       new Option("--mode <list>", `modes, separated by commas: ${MODES.join(", ")}`)
         .default(MODES, MODES.join(","))
@@ -56,7 +60,11 @@ export function addReplayCommand(program: Command, setExitCode: (code: number) =
     )
     .option("--seed <n>", "seed of the virtual machine", parseSeed, 1)
     .option("--json", "print JSON instead of a table")
-    .option("--commands <file>", "write the commands that the SMMU consumed (one mode only)")
+    .option(
+      "--commands <file>",
+      "write the commands that the SMMU consumed (one mode only)",
+      parseFileName,
+    )
     .action(async (capture: string, flags: ReplayFlags) => {
       setExitCode(await replayCommand(capture, flags));
     });
@@ -83,7 +91,8 @@ async function replayFile(
   interruption: Interruption,
 ): Promise<number> {
   const capture = await openCapture(file, { signal: interruption.signal });
-  const commands = flags.commands === undefined ? undefined : new CommandsFile(flags.commands);
+  const commands =
+    flags.commands === undefined ? undefined : new CommandsFile(flags.commands, file);
   const progress = createProgress();
   try {
     const plan: ReplayPlan = {
@@ -127,16 +136,18 @@ function parseProfile(value: string): Profile {
   return profile;
 }
 
-function parseCpus(value: string): number {
-  const cpus = Number(value);
-  if (!Number.isInteger(cpus) || cpus < 1 || cpus > CPUS_MAX) {
-    throw new InvalidArgumentError(`it is a whole number from 1 to ${CPUS_MAX}.`);
-  }
-  return cpus;
+function parseFileName(value: string): string {
+  if (value === "") throw new InvalidArgumentError("it is the name of a file.");
+  return value;
 }
 
-function parseSeed(value: string): number {
-  const seed = Number(value);
-  if (!Number.isSafeInteger(seed)) throw new InvalidArgumentError("it is a whole number.");
-  return seed;
+const parseCpus = (value: string): number => parseNumber(value, 1, CPUS_MAX);
+const parseSeed = (value: string): number => parseNumber(value, 0, SEED_MAX);
+
+function parseNumber(value: string, min: number, max: number): number {
+  const number = Number(value);
+  if (!/^\d+$/.test(value) || number < min || number > max) {
+    throw new InvalidArgumentError(`it is a whole number from ${min} to ${max}.`);
+  }
+  return number;
 }

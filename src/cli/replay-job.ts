@@ -9,6 +9,7 @@ import {
   type CaptureStatistics,
   type DmaOperation,
   joinOperations,
+  type MapOperation,
 } from "#capture";
 import type { Profile } from "#platform";
 import {
@@ -44,6 +45,9 @@ export interface ReplayOutcome {
   readonly findings: readonly Finding[];
 }
 
+/** The timed machine's limit. */
+export const CPUS_MAX = 1024;
+
 /** Some 20 ms of work each: often enough for a bar and for Ctrl-C. */
 const OPERATIONS_PER_SLICE = 16_384;
 const TURNS_PER_SLICE = 65_536;
@@ -68,6 +72,18 @@ export async function runReplay(
         "record with -e iommu too, on a machine that translates",
     );
   }
+  if (plan.cpus === undefined && survey.cpus > CPUS_MAX) {
+    throw new UsageError(
+      `${capture.header.file}: the capture is of ${survey.cpus} CPUs, a virtual machine has ` +
+        `${CPUS_MAX} at most; spread it with --cpus`,
+    );
+  }
+  if (plan.pace === "captured" && capture.header.timeUnit !== "ns") {
+    throw new UsageError(
+      `${capture.header.file}: --pace captured needs times in nanoseconds, and the clock ` +
+        `${capture.header.clock} counts ${capture.header.timeUnit}; use --pace closed`,
+    );
+  }
   const results: ReplayResult[] = [];
   for (const mode of plan.modes) {
     progress.begin(mode.padEnd("passthrough".length), survey.maps + survey.unmaps);
@@ -83,9 +99,19 @@ async function surveyOf(capture: Capture, interruption: Interruption): Promise<S
   let operations = 0;
   for (const operation of joinOperations(capture.events())) {
     survey.add(operation);
+    if (operation.kind === "map") checkMap(operation, capture.header.file);
     if (++operations % OPERATIONS_PER_SLICE === 0) await interruption.breathe();
   }
   return survey;
+}
+
+/** No DMA API maps nothing: such an event is damaged. */
+function checkMap({ segments, device, timeNs }: MapOperation, file: string): void {
+  if (segments.length > 0 && segments.every(({ lengthBytes }) => lengthBytes > 0)) return;
+  throw new UsageError(
+    `${file}: at ${(timeNs / 1e9).toFixed(9)} s ${device} maps 0 bytes; ` +
+      "the capture is damaged: copy or record it again",
+  );
 }
 
 async function replayMode(

@@ -3,6 +3,7 @@
 import Table from "cli-table3";
 import pc from "picocolors";
 import type { Histogram, ReplayResult } from "#workloads";
+import { printable } from "./printable.js";
 import type { ReplayOutcome } from "./replay-job.js";
 import { opsPerSecond } from "./report-json.js";
 
@@ -18,6 +19,9 @@ const HEAD = [
   "IOTLB\nhits",
 ];
 
+/** Names of devices in the header: a line or two. */
+const NAMES_MAX = 8;
+
 export function textReport(outcome: ReplayOutcome): string {
   const colour = pc.createColors(process.stdout.isTTY === true && !("NO_COLOR" in process.env));
   const table = new Table({
@@ -26,9 +30,10 @@ export function textReport(outcome: ReplayOutcome): string {
     style: { head: [], border: [], compact: true },
   });
   for (const result of outcome.results) table.push(rowOf(result));
-  const lines = [...headerOf(outcome).map((line) => colour.dim(line)), table.toString()];
+  const lines = [...headerOf(outcome).map((line) => colour.dim(printable(line))), table.toString()];
   for (const { message, isProblem } of outcome.findings) {
-    lines.push(isProblem ? colour.red(`problem: ${message}`) : `note: ${message}`);
+    const said = printable(message);
+    lines.push(isProblem ? colour.red(`problem: ${said}`) : `note: ${said}`);
   }
   return `${lines.join("\n")}\n`;
 }
@@ -39,6 +44,8 @@ function headerOf({ header, statistics, survey, plan }: ReplayOutcome): string[]
   const cpus = plan.cpus ?? survey.cpus;
   const pace = plan.pace === "closed" ? "closed loop" : "paced as captured";
   const names = [...survey.devices].map((name) => (name === "" ? "(unnamed)" : name));
+  if (names.length > NAMES_MAX)
+    names.splice(NAMES_MAX - 1, Infinity, `and ${names.length - NAMES_MAX + 1} more`);
   return [
     `${header.file}: ${format}, ${statistics.events} events in ` +
       `${(survey.durationNs / 1e9).toFixed(2)} s, ${survey.maps} maps and ${survey.unmaps} unmaps, ` +
