@@ -23,7 +23,7 @@ const HEAD = [
 const NAMES_MAX = 8;
 
 export function textReport(outcome: ReplayOutcome): string {
-  const colour = pc.createColors(process.stdout.isTTY === true && !("NO_COLOR" in process.env));
+  const colour = pc.createColors(process.stdout.isTTY === true && !isWithoutColour());
   const table = new Table({
     head: HEAD,
     colAligns: ["left", ...HEAD.slice(1).map(() => "right" as const)],
@@ -36,6 +36,11 @@ export function textReport(outcome: ReplayOutcome): string {
     lines.push(isProblem ? colour.red(`problem: ${said}`) : `note: ${said}`);
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** By https://no-color.org: present, and not empty. */
+function isWithoutColour(): boolean {
+  return (process.env["NO_COLOR"] ?? "") !== "";
 }
 
 function headerOf({ header, statistics, survey, plan }: ReplayOutcome): string[] {
