@@ -24,8 +24,14 @@ export class AgentHeap<Entry extends HeapEntry> {
   }
 
   pop(): Entry | undefined {
-    const first = this.#entries[0];
-    if (first !== undefined) this.remove(first);
+    const entries = this.#entries;
+    const first = entries[0];
+    if (first === undefined) return undefined;
+    const moved = entries.pop() as Entry;
+    first.heapIndex = -1;
+    if (moved === first) return first;
+    entries[0] = moved;
+    this.#siftDown(0);
     return first;
   }
 

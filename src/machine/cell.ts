@@ -9,9 +9,12 @@ export class Line {
   /** Number of the line in its machine's coherence state, given at first touch; -1 before. */
   id = -1;
   readonly name: string;
+  /** A wire, not memory: looking at it costs nothing. */
+  readonly isWire: boolean;
 
-  constructor(name: string) {
+  constructor(name: string, isWire = false) {
     this.name = name;
+    this.isWire = isWire;
   }
 }
 
@@ -31,4 +34,12 @@ export class Cell {
 /** A cell on a line of its own: what per-CPU and heavily shared variables want. */
 export function loneCell(name: string, value = 0): Cell {
   return new Cell(new Line(name), name, value);
+}
+
+/**
+ * A signal that is no memory: an interrupt wire, or what a workload's own bookkeeping waits for.
+ * Set it with `poke`, wait for it with `idleUntil` or `waitUntil`; neither costs anything.
+ */
+export function wireCell(name: string, value = 0): Cell {
+  return new Cell(new Line(name, true), name, value);
 }

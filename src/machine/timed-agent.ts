@@ -80,6 +80,11 @@ const FOREVER = Number.POSITIVE_INFINITY;
  * DMA API, so that a CPU does a call's private accesses in one go.
  */
 const LOOKAHEAD_NS = 500;
+/**
+ * A pause of a few instructions (cpu_relax() in a spin loop) passes like work: nothing happens
+ * at its end, and the next access waits for its turn anyway.
+ */
+const RELAX_MAX_NS = 20;
 /** Parked for time only. */
 const NO_LINE = -1;
 const NO_BLOCK = new Uint8Array(0);
@@ -127,7 +132,10 @@ export class TimedAgent implements Cpu, HeapEntry {
   #block: Uint8Array = NO_BLOCK;
   #test: CellTest = always;
   #idle = false;
-  #resumed = false;
+  /** The routine on top is suspended in the noted access, which is still to be performed. */
+  #isSuspended = false;
+  /** The access was performed before the routine was resumed for its result. */
+  #isPerformed = false;
   readonly #result = { done: true as const, value: 0 as number };
   readonly #done: Step<number>;
   readonly #pending: Step<number>;
@@ -206,6 +214,7 @@ export class TimedAgent implements Cpu, HeapEntry {
         if (next === undefined) return false;
         this.#activations.push({ routine: next, isInterrupt: false, below: undefined });
       }
+      if (this.#stillWaits()) return this.clockNs !== FOREVER;
       if (this.#resumeTop()) this.#leave();
       else if (this.isParked) return this.clockNs !== FOREVER;
       else if (!this.#canTakeInterrupt()) return true;
@@ -226,6 +235,18 @@ export class TimedAgent implements Cpu, HeapEntry {
     return { busyNs: clockNs - this.#idleNs, idleNs: this.#idleNs + restNs };
   }
 
+  /**
+   * Whether a wait that the routine on top is suspended in has to go on: found out here, since
+   * waking the routine through all its callers, to have it look for itself, costs much more.
+   */
+  #stillWaits(): boolean {
+    if (!this.#isSuspended || this.#op !== Op.waitUntil) return false;
+    if (!this.#perform()) return true;
+    this.#isSuspended = false;
+    this.#isPerformed = true;
+    return false;
+  }
+
   /** Resumes the routine on top; returns whether it ended. */
   #resumeTop(): boolean {
     try {
@@ -241,6 +262,7 @@ export class TimedAgent implements Cpu, HeapEntry {
     const routines = this.#activations.filter(({ isInterrupt }) => !isInterrupt).length;
     this.#activations.length = 0;
     this.#irqDisableDepth = 0;
+    this.#isSuspended = false;
     if (this.#cache === undefined) return;
     for (let n = 0; n < routines; n++) this.#machine.routineEnded(this.clockNs);
   }
@@ -253,6 +275,7 @@ export class TimedAgent implements Cpu, HeapEntry {
     const interrupt = this.#interrupts.shift() as Interrupt;
     const below = this.#activations.length === 0 ? undefined : this.#saveAccess();
     this.#idle = false;
+    this.#isSuspended = false;
     this.work(Work.interrupt);
     this.#activations.push({ routine: interrupt.handler(this), isInterrupt: true, below });
   }
@@ -289,7 +312,7 @@ export class TimedAgent implements Cpu, HeapEntry {
     this.#block = saved.block ?? NO_BLOCK;
     this.#test = saved.test;
     this.#idle = saved.idle;
-    this.#resumed = true;
+    this.#isSuspended = true;
   }
 
   // --- how an access happens ---
@@ -299,7 +322,6 @@ export class TimedAgent implements Cpu, HeapEntry {
     const aheadNs = this.clockNs - this.#machine.horizonNs;
     const mayAct = aheadNs <= 0 || (aheadNs <= LOOKAHEAD_NS && this.#hitsPrivately());
     if (mayAct && this.#perform()) return this.#done;
-    this.#resumed = false;
     return this.#pending;
   }
 
@@ -327,11 +349,16 @@ export class TimedAgent implements Cpu, HeapEntry {
   }
 
   #nextOfPending(): IteratorResult<Suspension, number> {
-    if (!this.#resumed) {
-      this.#resumed = true;
-      return SUSPENDED;
+    if (this.#isPerformed) {
+      this.#isPerformed = false;
+      return this.#result;
     }
-    return this.#perform() ? this.#result : SUSPENDED;
+    if (this.#isSuspended && this.#perform()) {
+      this.#isSuspended = false;
+      return this.#result;
+    }
+    this.#isSuspended = true;
+    return SUSPENDED;
   }
 
   /** Performs the noted access at `clockNs`; false when the agent parked instead. */
@@ -382,8 +409,9 @@ export class TimedAgent implements Cpu, HeapEntry {
 
   #readCell(): void {
     const cache = this.#cache;
-    if (cache === undefined) return;
-    const line = this.#coherence.lineOfCell((this.#cell as Cell).line);
+    const { line: on } = this.#cell as Cell;
+    if (cache === undefined || on.isWire) return;
+    const line = this.#coherence.lineOfCell(on);
     this.clockNs = this.#coherence.cpuRead(cache, line, this.clockNs);
   }
 
@@ -621,6 +649,17 @@ export class TimedAgent implements Cpu, HeapEntry {
   // --- the agent's face ---
 
   load(cell: Cell): Step<number> {
+    const cache = this.#cache;
+    const line = cell.line.id;
+    // In line: a hit that may happen at once.
+    if (cache !== undefined && line >= 0) {
+      const mayAct = this.clockNs - this.#machine.horizonNs <= LOOKAHEAD_NS;
+      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+        this.clockNs += this.#cpuCosts.hitNs;
+        this.#result.value = cell.value;
+        return this.#done;
+      }
+    }
     this.#op = Op.load;
     this.#cell = cell;
     return this.#issue();
@@ -727,6 +766,19 @@ export class TimedAgent implements Cpu, HeapEntry {
   }
 
   read64(address: number): Step<number> {
+    const cache = this.#cache;
+    const frame = this.#memory.findFrame(frameOf(address));
+    // In line because page tables are walked with it: a hit that may happen at once.
+    if (cache !== undefined && frame !== undefined && frame.firstLineId >= 0) {
+      const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> LINE_LG2);
+      const mayAct = this.clockNs - this.#machine.horizonNs <= LOOKAHEAD_NS;
+      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+        this.clockNs += this.#cpuCosts.hitNs;
+        this.#result.value = this.#memory.read64(address);
+        this.hi = this.#memory.hi;
+        return this.#done;
+      }
+    }
     this.#op = Op.read64;
     this.#address = address;
     return this.#issue();
@@ -854,6 +906,10 @@ export class TimedAgent implements Cpu, HeapEntry {
   }
 
   delay(durationNs: number): Step<void> {
+    if (durationNs <= RELAX_MAX_NS && this.#cache !== undefined) {
+      this.clockNs += durationNs;
+      return this.#done as unknown as Step<void>;
+    }
     return this.#sleepUntil(this.clockNs + durationNs, false);
   }
 

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { genericArm, machineCosts } from "#platform";
 import type { Cpu, Interrupt } from "./agent.js";
-import { type Cell, loneCell } from "./cell.js";
+import { type Cell, loneCell, wireCell } from "./cell.js";
 import type { Routine } from "./routine.js";
 import { SpinLock, SpinNodes } from "./spinlock.js";
 import { timedMachine } from "./timed.js";
@@ -318,5 +318,19 @@ describe("timed machine: time", () => {
         },
       ),
     );
+  });
+
+  it("charges nothing for looking at a wire, and wakes who waits for it", () => {
+    const machine = timedMachine({ cpus: 2, costs });
+    const wire = wireCell("wire");
+    machine.start(0, function* (cpu) {
+      yield* cpu.sleepUntil(1000);
+      cpu.poke(wire, 5);
+    });
+    const seen = machine.call(1, function* (cpu) {
+      return yield* cpu.idleUntil(wire, (value) => value !== 0);
+    });
+    expect(seen).toBe(5);
+    expect(machine.cpuTime(1)).toEqual({ busyNs: 0, idleNs: 1000 });
   });
 });

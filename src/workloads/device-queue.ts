@@ -4,7 +4,7 @@
  */
 
 import { DmaAccess, type DmaDevice as DmaHardware } from "#hardware/devices";
-import { type Agent, type Cell, loneCell, type Machine, type Routine } from "#machine";
+import { type Agent, type Cell, type Machine, type Routine, wireCell } from "#machine";
 import { type LiveMapping, MappingState } from "./live-mapping.js";
 
 /** A stretch of bus addresses. */
@@ -28,7 +28,7 @@ export class DeviceQueue {
 
   constructor(machine: Machine, name: string, hardware: DmaHardware) {
     this.#hardware = hardware;
-    this.#doorbell = loneCell(`${name} doorbell`);
+    this.#doorbell = wireCell(`${name} doorbell`);
     machine.addAgent(name, (agent) => this.#run(agent));
   }
 

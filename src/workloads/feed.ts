@@ -8,7 +8,7 @@
  */
 
 import type { DmaOperation, MapOperation, UnmapOperation } from "#capture";
-import { type Agent, assert, type Cell, loneCell, type Routine } from "#machine";
+import { type Agent, assert, type Cell, type Routine, wireCell } from "#machine";
 import type { LiveMapping, MappingPool } from "./live-mapping.js";
 
 /**
@@ -67,7 +67,7 @@ export class Feed {
   /** Number of tasks handed to each CPU so far; `CLOSED` is added at the end. */
   readonly #doorbells: Cell[] = [];
   readonly #queues: TaskQueue[] = [];
-  readonly #performed = loneCell("operations performed");
+  readonly #performed = wireCell("operations performed");
   readonly #cpuOf: (operation: DmaOperation) => number;
   /** What the capture unmaps and never mapped, in the order of the unmaps. */
   readonly #earlier: LiveMapping[];
@@ -85,7 +85,7 @@ export class Feed {
     this.#cpuOf = cpuOf;
     this.#earlier = [...earlier];
     for (let id = 0; id < cpuCount; id++) {
-      this.#doorbells.push(loneCell(`tasks for cpu${id}`));
+      this.#doorbells.push(wireCell(`tasks for cpu${id}`));
       this.#queues.push(new TaskQueue());
     }
   }

@@ -5,7 +5,7 @@
 
 import type { DmaDirection } from "#capture";
 import type { ScatterList } from "#dma";
-import { type Cell, loneCell } from "#machine";
+import { type Cell, wireCell } from "#machine";
 
 /** What has happened to a mapping, in order; the value of its cell. */
 export const MappingState = {
@@ -36,7 +36,7 @@ export class MappingPool {
       sizeBytes,
       dmaAddress: 0,
       list: undefined,
-      state: loneCell("mapping"),
+      state: wireCell("mapping"),
     };
     mapping.device = device;
     mapping.direction = direction;

@@ -20,7 +20,7 @@ import {
   unmapPage,
   unmapSg,
 } from "#dma";
-import { assert, type Cpu, FRAME_BYTES, loneCell, type Routine } from "#machine";
+import { assert, type Cpu, FRAME_BYTES, type Routine, wireCell } from "#machine";
 import { CapturedIovas } from "./captured-iovas.js";
 import { DeviceQueue, type Piece } from "./device-queue.js";
 import { Feed, type Task } from "./feed.js";
@@ -113,7 +113,7 @@ export class Replay {
   /** One operation after the other, as captured addresses need it. */
   readonly #inOrder: boolean;
   /** Number of the operation whose turn it is. */
-  readonly #turn = loneCell("turn");
+  readonly #turn = wireCell("turn");
   /** By device; empty unless the captured addresses are replayed. */
   readonly #capturedIovas = new Map<string, CapturedIovas>();
   readonly #pool = new MappingPool();

@@ -152,7 +152,7 @@ function addPath(image: Image, path: Path): void {
       return;
     }
     if (known !== undefined) {
-      if ((known.lo & 3) !== 3 || known.hi & (1 << 31) || !isOurs(known)) return;
+      if ((known.lo & 3) !== 3 || !isOurs(known)) return;
       table = tableOf(known);
       continue;
     }
@@ -170,7 +170,7 @@ function isOurs(entry: Entry): boolean {
 }
 
 function tableOf(entry: Entry): number {
-  return (entry.hi & 0xffff) * 2 ** 32 + (entry.lo & ~0xfff) * 1;
+  return (entry.hi & 0xffff) * 2 ** 32 + ((entry.lo & ~0xfff) >>> 0);
 }
 
 function leafEntry(image: Image, path: Path, address: number, level: number): Entry {

@@ -180,7 +180,9 @@ const access: fc.Arbitrary<Access> = fc.record({
   path: fc.nat({ max: 15 }),
   beside: fc.constantFrom(0, 0, 0, 0, 1, -1),
   // Words; the last ones of a 4 KiB page run over into the next.
-  offset: fc.oneof(fc.nat({ max: 0x3ff }), fc.constantFrom(0, 0x3f8, 0x3fc, 0x3ff)).map((n) => n * 4),
+  offset: fc
+    .oneof(fc.nat({ max: 0x3ff }), fc.constantFrom(0, 0x3f8, 0x3fc, 0x3ff))
+    .map((n) => n * 4),
   sizeBytes: fc.constantFrom(4, 4, 4, 8, 16, 64),
   write: fc.boolean(),
   outside: fc.constantFrom(...Array<boolean>(20).fill(false), true),

@@ -1,0 +1,80 @@
+/** Runs the built command line as a user does, in a process of its own. */
+
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
+
+export const root = fileURLToPath(new URL("..", import.meta.url));
+export const bin = join(root, "bin", "iommukit.js");
+
+/** Whatever takes longer hangs: the longest run here takes some ten seconds of CPU time. */
+export const TIMEOUT_MS = 50_000;
+
+export interface Ended {
+  /** Null when a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly cwd?: string;
+  readonly input?: string | Buffer;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a program to its end. */
+export function run(program: string, args: readonly string[], options: RunOptions = {}): Ended {
+  const { cwd = root, input = "", env = {} } = options;
+  const { status, stdout, stderr, error } = spawnSync(program, args, {
+    cwd,
+    input,
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+    timeout: TIMEOUT_MS,
+    maxBuffer: 2 ** 26,
+  });
+  // A child that ends without reading its input is no failure of the test.
+  if (error !== undefined && (error as NodeJS.ErrnoException).code !== "EPIPE") throw error;
+  return { code: status, stdout, stderr };
+}
+
+export function iommukit(args: readonly string[], options?: RunOptions): Ended {
+  return run(process.execPath, [bin, ...args], options);
+}
+
+export function fixture(name: string): string {
+  return join(root, "fixtures", name);
+}
+
+/** The content of a fixture, without the compression around it. */
+export function fixtureBytes(name: string): Buffer {
+  const bytes = readFileSync(fixture(name));
+  return name.endsWith(".gz") ? gunzipSync(bytes) : bytes;
+}
+
+/** One map and its unmap a microsecond later, as the kernel prints them. */
+export interface MapAndUnmap {
+  readonly cpu?: number;
+  readonly seconds?: number;
+  readonly device?: string;
+  readonly sizeBytes?: number;
+}
+
+/** A capture in the text of the kernel, with these maps and unmaps in it. */
+export function captureText(operations: readonly MapAndUnmap[]): string {
+  const lines = ["# tracer: nop", "#"];
+  for (const { cpu = 0, seconds = 1, device = "0000:00:01.0", sizeBytes = 4096 } of operations) {
+    const cpuText = String(cpu).padStart(3, "0");
+    const end = `dma_addr=1000 size=${sizeBytes}`;
+    lines.push(
+      `  fio-297 [${cpuText}] d..1. ${seconds}.000001: dma_map_page: ${device} ` +
+        `dir=FROM_DEVICE ${end} phys_addr=2000 attrs=`,
+      `  fio-297 [${cpuText}] d..1. ${seconds}.000002: dma_unmap_page: ${device} ` +
+        `dir=FROM_DEVICE ${end} attrs=`,
+    );
+  }
+  return `${lines.join("\n")}\n`;
+}
