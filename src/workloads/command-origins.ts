@@ -20,7 +20,7 @@ export class CommandOrigins {
   };
 
   /** The CPU of the next command that hardware consumes. */
-  next(): number {
+  take(): number {
     return this.#cpuOf?.[this.#consumed++ % IN_FLIGHT_MAX] ?? -1;
   }
 }

@@ -109,7 +109,7 @@ export function createSystem(options: SystemOptions = {}): System {
     ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
     ...(onCommand === undefined
       ? {}
-      : { onCommand: (words, atNs) => onCommand(words, atNs, origins.next()) }),
+      : { onCommand: (words, atNs) => onCommand(words, atNs, origins.take()) }),
   });
   machine.call(0, (cpu) => driver.probe(cpu));
   let streamIds = 0;

@@ -4,6 +4,8 @@
  */
 
 import {
+  ENTRY_BLOCK,
+  ENTRY_TABLE,
   type GranuleLg2,
   granuleOfTg0,
   LAST_LEVEL,
@@ -46,7 +48,10 @@ export interface Image {
   readonly ste: Uint32Array;
   readonly cd: Uint32Array;
   readonly entries: Map<number, Entry>;
+  /** How many table pages there are. */
   tables: number;
+  /** Caches are emptied before each transfer. */
+  cold: boolean;
   readonly transfers: readonly Transfer[];
 }
 
@@ -72,6 +77,7 @@ export function buildImage(scenario: Scenario, twoLevel: boolean): Image {
     cd: cdOf(scenario),
     entries: new Map(),
     tables: 1,
+    cold: scenario.cold,
     transfers: [],
   };
   for (const path of scenario.paths) addPath(image, path);
@@ -174,18 +180,26 @@ function tableOf(entry: Entry): number {
 }
 
 function leafEntry(image: Image, path: Path, address: number, level: number): Entry {
-  const sizeBytes = 2 ** levelSizeLg2(image.granuleLg2, level);
-  // A block where none may be: QEMU takes it for one, so it must not lead to other devices.
-  const output = isReserved(image, path, level) ? FAR : outputOf(image, path);
-  const aligned = Math.floor(output / sizeBytes) * sizeBytes;
-  const base = output === FAR ? FAR : aligned;
-  const lo = (base % 2 ** 32) + path.lowAttributes * 4 + path.type;
-  const hi = Math.floor(base / 2 ** 32) + path.highAttributes * 2 ** HIGH_ATTRIBUTES_SHIFT;
+  const { granuleLg2 } = image;
+  let { type } = path;
+  let output = outputOf(image, path);
+  const isBlock = level < LAST_LEVEL && !isReserved(granuleLg2, level);
+  // The arena holds noise, which must not be walked as a table: QEMU has devices everywhere.
+  if (type === ENTRY_TABLE && level < LAST_LEVEL && output < UNBACKED) type = ENTRY_BLOCK;
+  if (type === ENTRY_BLOCK && isBlock && output !== FAR) {
+    const sizeBytes = 2 ** levelSizeLg2(granuleLg2, level);
+    output = Math.floor(output / sizeBytes) * sizeBytes;
+  }
+  // QEMU takes a block where none may be for one; it must not lead to other devices either.
+  if (type === ENTRY_BLOCK && !isBlock) output = FAR;
+  const lo = (output % 2 ** 32) + path.lowAttributes * 4 + type;
+  const hi = Math.floor(output / 2 ** 32) + path.highAttributes * 2 ** HIGH_ATTRIBUTES_SHIFT;
   return { address, level, lo, hi };
 }
 
-function isReserved(image: Image, path: Path, level: number): boolean {
-  return level < 2 && path.type === 1 && !(level === 1 && image.granuleLg2 === 12);
+/** Where the architecture allows no block with 48-bit addresses. */
+export function isReserved(granuleLg2: GranuleLg2, level: number): boolean {
+  return level < 2 && !(level === 1 && granuleLg2 === 12);
 }
 
 function outputOf(image: Image, path: Path): number {

@@ -1,11 +1,11 @@
 /** Runs an image on a target and tells everything that can be seen of it. */
 
-import type { EventRecord } from "#arch/smmuv3";
+import { type EventRecord, encodeTlbiNsnhAll } from "#arch/smmuv3";
 import { Random } from "#machine";
 import { type Image, writeImage } from "./image.js";
 import { ARENA, ARENA_BYTES, DUMP, PATTERN, STREAM_ID } from "./layout.js";
 import { ACCESSES_MAX } from "./scenario.js";
-import type { Session } from "./session.js";
+import { type Session, sync } from "./session.js";
 
 /** 24 accesses of up to 64 bytes. */
 const BUFFER_BYTES = ACCESSES_MAX * 64;
@@ -33,7 +33,10 @@ export async function runImage(session: Session, image: Image): Promise<Observat
   await session.transfer(STREAM_ID, { ...whole, iova: PATTERN, write: false });
   session.translate(image);
   const events: EventRecord[][] = [];
-  for (const transfer of image.transfers) events.push(await session.transfer(STREAM_ID, transfer));
+  for (const transfer of image.transfers) {
+    if (image.cold) session.submit(encodeTlbiNsnhAll, sync);
+    events.push(await session.transfer(STREAM_ID, transfer));
+  }
   session.passEverything();
   await session.transfer(STREAM_ID, { ...whole, iova: DUMP, write: true });
   return {

@@ -45,6 +45,8 @@ export interface Scenario {
   readonly context: ContextFields;
   readonly paths: readonly Path[];
   readonly accesses: readonly Access[];
+  /** The SMMU forgets all translations before each access. */
+  readonly cold: boolean;
 }
 
 /** Bits 11:2 of a leaf: AF, nG, inner shareable, unprivileged, AttrIndx 0. */
@@ -196,4 +198,5 @@ export const scenario: fc.Arbitrary<Scenario> = fc.record({
   context,
   paths: fc.array(path, { minLength: 1, maxLength: 8 }),
   accesses: fc.array(access, { minLength: 8, maxLength: ACCESSES_MAX }),
+  cold: fc.boolean(),
 });

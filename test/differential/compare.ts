@@ -1,0 +1,112 @@
+/** Runs a scenario on both sides and says whether they agree but for the known differences. */
+
+import type { EventRecord } from "#arch/smmuv3";
+import { DIFFERENCES, type Difference, type Refusal } from "./differences.js";
+import { buildImage, copyImage, type Image } from "./image.js";
+import { type Observation, runImage } from "./run.js";
+import type { Scenario } from "./scenario.js";
+import type { Session } from "./session.js";
+import type { Transfer } from "./target.js";
+
+export interface Sides {
+  readonly ours: Session;
+  readonly theirs: Session;
+}
+
+/** How much was compared, and which differences have shown. */
+export class Tally {
+  cases = 0;
+  readonly seen = new Set<Difference>();
+}
+
+/** Undefined when the two agree, otherwise what does not. */
+export async function compareScenario(
+  sides: Sides,
+  scenario: Scenario,
+  twoLevel: boolean,
+  tally: Tally,
+): Promise<string | undefined> {
+  const image = buildImage(scenario, twoLevel);
+  const asQemuSees = copyImage(image);
+  for (const difference of DIFFERENCES) {
+    if (difference.rewrite?.(asQemuSees)) tally.seen.add(difference);
+  }
+  image.cold = asQemuSees.cold;
+  const ours = await runImage(sides.ours, asQemuSees);
+  const theirs = await runImage(sides.theirs, image);
+  tally.cases += image.transfers.length;
+  return compareObservations(image, ours, theirs, tally);
+}
+
+function compareObservations(
+  image: Image,
+  ours: Observation,
+  theirs: Observation,
+  tally: Tally,
+): string | undefined {
+  for (const [index, transfer] of image.transfers.entries()) {
+    const events = { ours: ours.events[index], theirs: theirs.events[index] };
+    const problem = compareEvents(transfer, events.ours, events.theirs, tally);
+    if (problem !== undefined) return `${describe(index, transfer)}: ${problem}`;
+    const last = transfer.at + transfer.sizeBytes;
+    const read = { ours: ours.buffer.subarray(transfer.at, last), theirs: theirs.buffer };
+    const at = firstDifference(read.ours, read.theirs.subarray(transfer.at, last));
+    if (at >= 0) return `${describe(index, transfer)}: byte ${at} read differs`;
+  }
+  const at = firstDifference(ours.arena, theirs.arena);
+  return at >= 0 ? `byte 0x${at.toString(16)} of the arena differs` : undefined;
+}
+
+/** Records of one transfer, paired by the address that they are about. */
+function compareEvents(
+  transfer: Transfer,
+  ours: readonly EventRecord[],
+  theirs: readonly EventRecord[],
+  tally: Tally,
+): string | undefined {
+  const { iova, write } = transfer;
+  const pairs = new Map<string, { ours?: EventRecord; theirs?: EventRecord; iova: number }>();
+  const sort = (side: "ours" | "theirs", records: readonly EventRecord[]): void => {
+    for (const [index, record] of records.entries()) {
+      // Words are refused one by one, so the n-th record without an address is of the n-th word.
+      const about = "inputAddress" in record ? record.inputAddress : iova + index * 4;
+      const pair = pairs.get(about.toString()) ?? { iova: about };
+      pair[side] = record;
+      pairs.set(about.toString(), pair);
+    }
+  };
+  sort("ours", ours);
+  sort("theirs", theirs);
+  for (const pair of pairs.values()) {
+    const refusal: Refusal = { ours: pair.ours, theirs: pair.theirs, iova: pair.iova, write };
+    if (!agree(refusal, tally)) {
+      return `the model says ${JSON.stringify(pair.ours)}, QEMU ${JSON.stringify(pair.theirs)}`;
+    }
+  }
+  return undefined;
+}
+
+function agree(refusal: Refusal, tally: Tally): boolean {
+  let ours = refusal.ours;
+  for (const difference of DIFFERENCES) {
+    const changed = ours === undefined ? undefined : difference.record?.(ours);
+    if (changed === undefined || changed === ours) continue;
+    ours = changed;
+    tally.seen.add(difference);
+  }
+  if (JSON.stringify(ours) === JSON.stringify(refusal.theirs)) return true;
+  const known = DIFFERENCES.find((difference) => difference.accepts?.(refusal));
+  if (known === undefined) return false;
+  tally.seen.add(known);
+  return true;
+}
+
+function describe(index: number, { iova, sizeBytes, write }: Transfer): string {
+  const what = write ? "write" : "read";
+  return `transfer ${index}, a ${what} of ${sizeBytes} bytes at 0x${iova.toString(16)}`;
+}
+
+function firstDifference(a: Uint8Array, b: Uint8Array): number {
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return at;
+  return -1;
+}
