@@ -7,7 +7,7 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -33,7 +33,7 @@ export function ensureInstalled() {
   writeFileSync(stampPath, hash);
 }
 
-/** Compiles when a source file is newer than the build. */
+/** Compiles when a source file is newer than the build; from scratch, so that nothing old stays. */
 export function ensureBuilt() {
   const stamp = join(root, "dist", ".built");
   const builtMs = existsSync(stamp) ? statSync(stamp).mtimeMs : 0;
@@ -42,6 +42,7 @@ export function ensureBuilt() {
   );
   const newestMs = Math.max(newestUnder(join(root, "src")), ...inputs.map(modifiedMs));
   if (newestMs < builtMs) return;
+  rmSync(join(root, "dist"), { recursive: true, force: true });
   run(process.execPath, [
     join(root, "node_modules", "typescript", "bin", "tsc"),
     "-p",

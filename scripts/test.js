@@ -14,7 +14,7 @@ import { ensureBuilt, ensureInstalled, root, run } from "./ensure.js";
 ensureInstalled();
 const bin = (name) => join(root, "node_modules", ".bin", name);
 run(bin("biome"), ["ci", "--error-on-warnings", "."]);
-run(bin("tsc"), ["-p", "tsconfig.json"]);
+run(bin("tsc"), ["-p", "tsconfig.test.json"]);
 ensureBuilt();
 
 const folder = mkdtempSync(join(tmpdir(), "iommukit-test-"));

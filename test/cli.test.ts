@@ -25,6 +25,7 @@ import {
   fixture,
   fixtureBytes,
   iommukit,
+  root,
   run,
   TIMEOUT_MS,
 } from "./command-line.js";
@@ -450,7 +451,8 @@ describe("output", () => {
 
   it.each(["--version", "-V"])("tells its version: %s", (flag) => {
     const { code, stdout, stderr } = iommukit([flag]);
-    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
 
   it("is exit code 1 when the work found a problem", () => {
@@ -485,11 +487,12 @@ describe.skipIf(onTerminal === undefined)("on a terminal", () => {
   const command = `"${process.execPath}" "${bin}" replay "${SMALL}"`;
   const on = (line: string): Ended => (onTerminal as (command: string) => Ended)(line);
 
-  it("shows a bar for each mode, takes it away and gives the cursor back", () => {
+  it("shows what is read and a bar for each mode, takes it away and gives the cursor back", () => {
     const output = inFolder("table.txt");
     // The table goes to a file: what is left on the terminal is standard error.
     const { code, stdout } = on(`${command} > "${output}"`);
     expect(code).toBe(0);
+    expect(stdout).toMatch(/reading the capture: maps and unmaps 0/);
     for (const mode of ["passthrough", "strict", "lazy"]) {
       expect(stdout).toMatch(new RegExp(`${mode} +[█░]+ \\d+%`));
     }

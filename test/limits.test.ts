@@ -92,15 +92,19 @@ describe("iommukit replay", () => {
     expect(maxRssKb).toBeLessThan(MEMORY_MAX_KB);
   });
 
-  it("takes no more memory and ten times the time for ten times the capture", () => {
-    const [once, tenTimes] = [1, 10].map((times) => {
-      const path = join(folder, `${times}.txt`);
-      writeRepeated(path, times);
-      return measure(path, "strict,lazy");
-    });
-    expect([once.maps, tenTimes.maps]).toEqual([14_000, 140_000]);
-    expect(tenTimes.maxRssKb).toBeLessThan(MEMORY_MAX_KB);
-    // CPU time, as others use the machine too; half as much again for the noise of that.
-    expect(tenTimes.userSeconds).toBeLessThan(15 * once.userSeconds);
-  });
+  it(
+    "takes less than 400 MB, and time by the length, for a capture ten times as long",
+    () => {
+      const [once, tenTimes] = [1, 10].map((times) => {
+        const path = join(folder, `${times}.txt`);
+        writeRepeated(path, times);
+        return measure(path, "strict");
+      });
+      expect([once.maps, tenTimes.maps]).toEqual([14_000, 140_000]);
+      expect(tenTimes.maxRssKb).toBeLessThan(MEMORY_MAX_KB);
+      // CPU time, as others use the machine too; half as much again for the noise of that.
+      expect(tenTimes.userSeconds).toBeLessThan(15 * once.userSeconds);
+    },
+    2 * TIMEOUT_MS,
+  );
 });

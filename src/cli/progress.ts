@@ -5,30 +5,42 @@ import { Presets, SingleBar } from "cli-progress";
 export interface Progress {
   /** Begins a part of the work. */
   begin(what: string, total: number): void;
+  /** Begins a part whose length nobody knows yet: it is only counted. */
+  beginCount(what: string): void;
   update(done: number): void;
   /** Takes the bar away; may be called more than once. */
   stop(): void;
 }
 
-const silent: Progress = { begin: () => {}, update: () => {}, stop: () => {} };
+const silent: Progress = {
+  begin: () => {},
+  beginCount: () => {},
+  update: () => {},
+  stop: () => {},
+};
 
 export function createProgress(): Progress {
   if (!process.stderr.isTTY) return silent;
-  const bar = new SingleBar(
-    {
-      format: "{what} {bar} {percentage}%",
-      clearOnComplete: true,
-      hideCursor: true,
-      stream: process.stderr,
-    },
+  const bar = shown("{what} {bar} {percentage}%");
+  const counter = shown("{what} {value}");
+  let current = bar;
+  const start = (next: SingleBar, what: string, total: number): void => {
+    current.stop();
+    current = next;
+    current.start(total, 0, { what });
+  };
+  return {
+    begin: (what, total) => start(bar, what, Math.max(1, total)),
+    // A total that is never reached: the line has no bar to fill.
+    beginCount: (what) => start(counter, what, Number.MAX_SAFE_INTEGER),
+    update: (done) => current.update(done),
+    stop: () => current.stop(),
+  };
+}
+
+function shown(format: string): SingleBar {
+  return new SingleBar(
+    { format, clearOnComplete: true, hideCursor: true, stream: process.stderr },
     Presets.shades_classic,
   );
-  return {
-    begin(what, total) {
-      bar.stop();
-      bar.start(Math.max(1, total), 0, { what });
-    },
-    update: (done) => bar.update(done),
-    stop: () => bar.stop(),
-  };
 }

@@ -58,7 +58,7 @@ export async function runReplay(
   progress: Progress,
   interruption: Interruption,
 ): Promise<ReplayOutcome> {
-  const survey = await surveyOf(capture, interruption);
+  const survey = await surveyOf(capture, progress, interruption);
   const { statistics } = capture;
   if (survey.maps === 0) {
     throw new UsageError(
@@ -94,13 +94,20 @@ export async function runReplay(
   return { header: capture.header, statistics, survey, plan, results, findings };
 }
 
-async function surveyOf(capture: Capture, interruption: Interruption): Promise<Survey> {
+async function surveyOf(
+  capture: Capture,
+  progress: Progress,
+  interruption: Interruption,
+): Promise<Survey> {
   const survey = new Survey();
+  progress.beginCount("reading the capture: maps and unmaps");
   let operations = 0;
   for (const operation of joinOperations(capture.events())) {
     survey.add(operation);
     if (operation.kind === "map") checkMap(operation, capture.header.file);
-    if (++operations % OPERATIONS_PER_SLICE === 0) await interruption.breathe();
+    if (++operations % OPERATIONS_PER_SLICE > 0) continue;
+    progress.update(operations);
+    await interruption.breathe();
   }
   return survey;
 }

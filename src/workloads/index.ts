@@ -3,6 +3,7 @@
 export { CommandLog } from "./command-log.js";
 export { Histogram } from "./histogram.js";
 export { MODES, type Mode } from "./mode.js";
+export * as nvme from "./nvme/index.js";
 export {
   type IovaSource,
   type Pace,

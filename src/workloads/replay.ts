@@ -27,6 +27,7 @@ import { Feed, type Task } from "./feed.js";
 import { Histogram } from "./histogram.js";
 import { isUsed, type LiveMapping, MappingPool, MappingState } from "./live-mapping.js";
 import type { Mode } from "./mode.js";
+import { StreamIds } from "./stream-ids.js";
 import type { EarlierMapping, Survey } from "./survey.js";
 import {
   createSystem,
@@ -107,6 +108,7 @@ export class Replay {
   readonly #options: ReplayOptions;
   readonly #system: System;
   readonly #feed: Feed;
+  readonly #streamIds = new StreamIds();
   readonly #devices = new Map<string, SystemDevice>();
   /** By device and CPU: a device has one queue for each CPU, as NVMe has. */
   readonly #queues = new Map<string, DeviceQueue[]>();
@@ -204,7 +206,7 @@ export class Replay {
 
   #addDevice(name: string): void {
     const shown = name === "" ? UNNAMED_DEVICE : name;
-    this.#devices.set(name, this.#system.addDevice(shown, streamIdOf(name)));
+    this.#devices.set(name, this.#system.addDevice(shown, this.#streamIds.take(name)));
     const { hardware } = this.#devices.get(name) as SystemDevice;
     const { machine } = this.#system;
     const queues = machine.cpus.map(
@@ -328,14 +330,6 @@ function piecesOf(operation: MapOperation, mapping: LiveMapping): Piece[] {
   const end = list.elements.findIndex(({ dmaBytes }) => dmaBytes === 0);
   const segments = end < 0 ? list.elements : list.elements.slice(0, end);
   return segments.map(({ dmaAddress, dmaBytes }) => ({ address: dmaAddress, sizeBytes: dmaBytes }));
-}
-
-/** The requester id of a PCI function named `domain:bus:device.function`; others get the next free. */
-function streamIdOf(device: string): number | undefined {
-  const match = /^[0-9a-f]{4}:([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/.exec(device);
-  if (match === null) return undefined;
-  const [bus, slot] = [match[1], match[2]].map((part) => Number.parseInt(part, 16));
-  return bus * 256 + slot * 8 + Number(match[3]);
 }
 
 function difference(
