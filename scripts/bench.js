@@ -26,7 +26,7 @@ const machine = {
   node: process.version,
   cpu: cpus()[0]?.model ?? "unknown",
   cores: cpus().length,
-  /** Others at work on the host when the benchmarks began: beyond `cores`, medians say little. */
+  /** Others at work on the host when the benchmarks began: what is timed by the clock suffers. */
   loadAverage: loadavg()[0],
 };
 const results = [];

@@ -8,7 +8,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { ensureBuilt, ensureInstalled, root, run } from "./ensure.js";
 
 ensureInstalled();
@@ -26,13 +26,29 @@ const result = spawnSync(bin("vitest"), [...args, ...process.argv.slice(2)], {
 });
 let exitCode = result.status ?? 1;
 try {
-  const { numPassedTests, numFailedTests } = JSON.parse(readFileSync(report, "utf8"));
+  const { numPassedTests, numFailedTests, numPendingTests, testResults } = JSON.parse(
+    readFileSync(report, "utf8"),
+  );
   if (numPassedTests === 0) exitCode ||= 1;
-  console.log(`${numPassedTests} passed, ${numFailedTests} failed`);
-} catch {
-  console.error("npm test: the test runner ended before it wrote its report");
+  await tellSkipped(testResults);
+  console.log(`${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`);
+} catch (error) {
+  console.error(`npm test: the test runner left no report (${error.message})`);
   exitCode ||= 1;
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
 process.exit(exitCode);
+
+/** Says which tests were skipped, and what to install for them to run. */
+async function tellSkipped(files) {
+  const { whyNoQemu } = await import("../dist/machine/index.js");
+  const noQemu = whyNoQemu("aarch64");
+  for (const { name, assertionResults } of files) {
+    const count = assertionResults.filter(({ status }) => /pending|skipped/.test(status)).length;
+    if (count === 0) continue;
+    const file = relative(root, name);
+    const needsQemu = /^test\/(qemu|differential)\//.test(file) && noQemu !== undefined;
+    console.log(`skipped ${count} in ${file}: ${needsQemu ? noQemu : "see the file for why"}`);
+  }
+}

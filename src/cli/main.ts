@@ -6,6 +6,7 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { CaptureError } from "#capture";
+import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
 import { addReplayCommand } from "./replay-command.js";
@@ -49,6 +50,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
+  addDoctorCommand(program);
   return program;
 }
 
