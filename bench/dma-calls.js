@@ -1,18 +1,20 @@
 /**
- * Calls of the DMA API per second of host time. A map or an unmap is one call; each CPU
+ * Calls of the DMA API per second of CPU time of the host. A map or an unmap is one call; each CPU
  * has 64 mappings of 4 KiB live and ends the oldest before it makes the next.
  */
 
-import { Direction, mapPage, unmapPage } from "../dist/dma/index.js";
+import { Direction, DMA_MAPPING_ERROR, mapPage, unmapPage } from "../dist/dma/index.js";
 import { genericArm } from "../dist/platform/index.js";
 import { createSystem } from "../dist/workloads/index.js";
-import { consume } from "./measure.js";
+import { cpuSecondsOf, sampled } from "./measure.js";
 
 const PAGE_BYTES = 4096;
 const LIVE = 64;
-/** Mapped buffers lie below the machine's own frames, a gigabyte apart by CPU. */
+/** Buffers that a CPU takes in turn: more than are live, and no two of them the same page. */
+const BUFFERS = 4096;
+/** Where the CPUs' buffers lie, apart from each other and below the machine's own frames. */
 const BUFFERS_BYTES = 2 ** 30;
-/** Pairs per sample: some 100 ms at the target. */
+/** Pairs per sample: some 100 ms at the targets. */
 const SEQUENTIAL_PAIRS = 50_000;
 const TIMED_PAIRS = 16_384;
 
@@ -30,10 +32,11 @@ function* mapAndUnmap(cpu, device, pairs) {
       yield* unmapPage(cpu, device, live[slot], PAGE_BYTES, Direction.bidirectional);
     }
     if (n >= pairs) continue;
-    const paddr = base + (n % 4096) * PAGE_BYTES;
-    live[slot] = yield* mapPage(cpu, device, paddr, PAGE_BYTES, Direction.bidirectional);
+    const paddr = base + (n % BUFFERS) * PAGE_BYTES;
+    const address = yield* mapPage(cpu, device, paddr, PAGE_BYTES, Direction.bidirectional);
+    if (address === DMA_MAPPING_ERROR) throw new Error("a map of the benchmark failed");
+    live[slot] = address;
   }
-  consume(live[0]);
 }
 
 function prepare(mode, cpus, pairs, profile) {
@@ -41,30 +44,33 @@ function prepare(mode, cpus, pairs, profile) {
   const system = createSystem({ mode, cpus, ...timed });
   const { dma } = system.addDevice("benchmark");
   const { machine } = system;
-  return () => {
-    const startMs = performance.now();
+  const round = () => {
     for (const { id } of machine.cpus) {
       machine.start(id, (cpu) => mapAndUnmap(cpu, dma, pairs / cpus));
     }
     machine.run();
-    return (2 * pairs) / ((performance.now() - startMs) / 1000);
   };
+  return () => (2 * pairs) / cpuSecondsOf(round);
 }
 
-const sequential = MODES.map((mode) => ({
-  name: `sequential, ${mode}`,
-  unit: "calls/s",
-  target: mode === "lazy" ? 1e6 : undefined,
-  prepare: () => prepare(mode, 1, SEQUENTIAL_PAIRS, undefined),
-}));
+const sequential = MODES.map((mode) =>
+  sampled({
+    name: `sequential, ${mode}`,
+    unit: "calls/s",
+    target: mode === "lazy" ? 1e6 : undefined,
+    prepare: () => prepare(mode, 1, SEQUENTIAL_PAIRS, undefined),
+  }),
+);
 
 const timed = CPU_COUNTS.flatMap((cpus) =>
-  ["lazy", "strict"].map((mode) => ({
-    name: `timed, ${cpus} CPUs, ${mode}`,
-    unit: "calls/s",
-    target: cpus === 8 ? 3e5 : undefined,
-    prepare: () => prepare(mode, cpus, TIMED_PAIRS, genericArm),
-  })),
+  ["lazy", "strict"].map((mode) =>
+    sampled({
+      name: `timed, CPUs: ${cpus}, ${mode}`,
+      unit: "calls/s",
+      target: cpus === 8 ? 3e5 : undefined,
+      prepare: () => prepare(mode, cpus, TIMED_PAIRS, genericArm),
+    }),
+  ),
 );
 
 export const title = "DMA calls";

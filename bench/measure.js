@@ -1,48 +1,61 @@
 /**
- * How the benchmarks are measured: every case runs in a process of its own, so that none
- * sees code that another one has specialised, and gives one row of numbers.
+ * How the benchmarks measure. A bench file exports `title` and `cases`; a case is a `name`
+ * and `run()`, which gives rows. Every case runs in a process of its own, so that none
+ * meets code that another one has specialised.
  *
- * A case is `{ name, unit, target, prepare }`. `prepare` returns a function that takes one
- * sample; its result is a rate or a time in `unit`, or an object of several samples that
- * were taken together.
+ * A row: `{ name, unit, median, low, high, samples }`, with a `target` where we promised one.
  */
 
-/** What one case came to: the median of its samples, and how far apart they lie. */
-export function summarise(samples) {
-  const sorted = [...samples].sort((a, b) => a - b);
+/** Samples are thrown away for this long, until the code is compiled. */
+const WARM_MS = 400;
+const SAMPLES = 7;
+
+/**
+ * A case of one row. `prepare` returns a function that takes one sample, a number in `unit`.
+ * `target` is what the median is to reach.
+ */
+export function sampled({ name, unit, target, prepare }) {
   return {
-    median: quantile(sorted, 0.5),
-    low: sorted[0],
-    high: sorted[sorted.length - 1],
-    samples: sorted.length,
+    name,
+    async run() {
+      const sample = await prepare();
+      const startMs = performance.now();
+      do await sample();
+      while (performance.now() - startMs < WARM_MS);
+      const taken = [];
+      for (let n = 0; n < SAMPLES; n++) taken.push(await sample());
+      return [rowOf({ name, unit, target }, taken)];
+    },
   };
 }
 
-export function median(samples) {
-  return quantile(
-    [...samples].sort((a, b) => a - b),
-    0.5,
-  );
+/** What samples come to: their median, and how far apart they lie. */
+export function rowOf(head, samples) {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const [low, high] = [sorted[0], sorted[sorted.length - 1]];
+  return { ...head, median: middleOf(sorted), low, high, samples: sorted.length };
 }
 
-function quantile(sorted, fraction) {
-  const at = (sorted.length - 1) * fraction;
-  const below = sorted[Math.floor(at)];
-  return below + (sorted[Math.ceil(at)] - below) * (at - Math.floor(at));
+function middleOf(sorted) {
+  const half = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
-/** Runs a case: samples until `warmMs` have passed are thrown away. */
-export async function runCase(benchmark, { warmMs = 600, samples = benchmark.samples ?? 9 } = {}) {
-  const sample = await benchmark.prepare();
+/**
+ * Seconds of CPU time that `work` takes, all threads of the process together (compiler and
+ * garbage collector are others): what it takes of a host that has a core free for it, and
+ * the same on one that has not.
+ */
+export function cpuSecondsOf(work) {
+  const before = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+/** Seconds that pass while `work` runs. */
+export function secondsOf(work) {
   const startMs = performance.now();
-  do await sample();
-  while (performance.now() - startMs < warmMs);
-  const taken = [];
-  for (let n = 0; n < samples; n++) taken.push(await sample());
-  return summarise(taken);
-}
-
-/** Keeps a result from being optimised away. */
-export function consume(value) {
-  if (value === consume) throw new Error("never");
+  work();
+  return (performance.now() - startMs) / 1000;
 }

@@ -82,7 +82,7 @@ const FOREVER = Number.POSITIVE_INFINITY;
 const LOOKAHEAD_NS = 500;
 /**
  * A pause of a few instructions (cpu_relax() in a spin loop) passes like work: nothing happens
- * at its end, and the next access waits for its turn anyway.
+ * at its end, and the next access waits for its turn.
  */
 const RELAX_MAX_NS = 20;
 /** Parked for time only. */
@@ -112,6 +112,8 @@ export class TimedAgent implements Cpu, HeapEntry {
   readonly #queued: Routine<unknown>[] = [];
   readonly #interrupts: Interrupt[] = [];
   #irqDisableDepth = 0;
+  /** 0 from a pause to the next turn: who spins looks in the order of virtual time. */
+  #lookaheadNs = LOOKAHEAD_NS;
   /** Time at which all own stores are visible. */
   #drainNs = 0;
   #idleNs = 0;
@@ -207,6 +209,7 @@ export class TimedAgent implements Cpu, HeapEntry {
   /** Runs until the agent has to wait; returns whether it wants to go on at `clockNs`. */
   turn(): boolean {
     if (this.isParked) this.#endParkAtDeadline();
+    this.#lookaheadNs = LOOKAHEAD_NS;
     for (;;) {
       if (this.#canTakeInterrupt()) this.#enterInterrupt();
       else if (this.#activations.length === 0) {
@@ -320,7 +323,7 @@ export class TimedAgent implements Cpu, HeapEntry {
   /** Performs the noted access now if it is this agent's turn, else suspends. */
   #issue(): Step<number> {
     const aheadNs = this.clockNs - this.#machine.horizonNs;
-    const mayAct = aheadNs <= 0 || (aheadNs <= LOOKAHEAD_NS && this.#hitsPrivately());
+    const mayAct = aheadNs <= 0 || (aheadNs <= this.#lookaheadNs && this.#hitsPrivately());
     if (mayAct && this.#perform()) return this.#done;
     return this.#pending;
   }
@@ -653,7 +656,7 @@ export class TimedAgent implements Cpu, HeapEntry {
     const line = cell.line.id;
     // In line: a hit that may happen at once.
     if (cache !== undefined && line >= 0) {
-      const mayAct = this.clockNs - this.#machine.horizonNs <= LOOKAHEAD_NS;
+      const mayAct = this.clockNs - this.#machine.horizonNs <= this.#lookaheadNs;
       if (mayAct && this.#coherence.holdsCopy(cache, line)) {
         this.clockNs += this.#cpuCosts.hitNs;
         this.#result.value = cell.value;
@@ -771,7 +774,7 @@ export class TimedAgent implements Cpu, HeapEntry {
     // In line because page tables are walked with it: a hit that may happen at once.
     if (cache !== undefined && frame !== undefined && frame.firstLineId >= 0) {
       const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> LINE_LG2);
-      const mayAct = this.clockNs - this.#machine.horizonNs <= LOOKAHEAD_NS;
+      const mayAct = this.clockNs - this.#machine.horizonNs <= this.#lookaheadNs;
       if (mayAct && this.#coherence.holdsCopy(cache, line)) {
         this.clockNs += this.#cpuCosts.hitNs;
         this.#result.value = this.#memory.read64(address);
@@ -908,6 +911,7 @@ export class TimedAgent implements Cpu, HeapEntry {
   delay(durationNs: number): Step<void> {
     if (durationNs <= RELAX_MAX_NS && this.#cache !== undefined) {
       this.clockNs += durationNs;
+      this.#lookaheadNs = 0;
       return this.#done as unknown as Step<void>;
     }
     return this.#sleepUntil(this.clockNs + durationNs, false);

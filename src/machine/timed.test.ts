@@ -266,6 +266,55 @@ describe("timed machine: time", () => {
     expect(order).toEqual(["section ends", "handler", "after"]);
   });
 
+  it("takes interrupts in a wait that was woken in vain, and goes on waiting", () => {
+    const machine = timedMachine({ cpus: 2, costs });
+    const word = loneCell("word");
+    const seen: number[] = [];
+    const interrupt: Interrupt = {
+      name: "device",
+      cpuId: 0,
+      handler: function* (cpu) {
+        seen.push(yield* cpu.waitUntil(word, (value) => value >= 2));
+      },
+    };
+    machine.start(0, function* (cpu) {
+      seen.push(yield* cpu.waitUntil(word, (value) => value === 4));
+    });
+    machine.start(1, function* (cpu) {
+      for (const value of [1, 2, 3, 4]) {
+        yield* cpu.delay(1000);
+        yield* cpu.store(word, value);
+        // The wait below is woken by 1, the handler's by 2, and that below again by 3.
+        if (value === 1) cpu.raise(interrupt);
+      }
+    });
+    machine.run();
+    expect(seen).toEqual([2, 4]);
+  });
+
+  it("lets a CPU that pauses between two looks neither miss a store nor see it early", () => {
+    for (const pauseNs of [1, 5, 20, 21, 100]) {
+      const machine = timedMachine({ cpus: 2, costs });
+      const word = loneCell("word");
+      let seenNs = 0;
+      let storedNs = 0;
+      machine.start(0, function* (cpu) {
+        while ((yield* cpu.load(word)) === 0) yield* cpu.delay(pauseNs);
+        seenNs = cpu.now();
+      });
+      machine.start(1, function* (cpu) {
+        yield* cpu.delay(10_000);
+        yield* cpu.store(word, 1);
+        storedNs = cpu.now();
+      });
+      machine.run();
+      // One look may be under way when the store begins; the next one fetches the line.
+      const { hitNs, clusterTransferNs } = costs.cpu;
+      expect(seenNs).toBeGreaterThanOrEqual(storedNs);
+      expect(seenNs - storedNs).toBeLessThanOrEqual(pauseNs + hitNs + 2 * clusterTransferNs);
+    }
+  });
+
   it("reports who waits for what when nobody can run", () => {
     const machine = timedMachine({ cpus: 1, costs });
     const never = loneCell("never");

@@ -164,6 +164,42 @@ describe.skipIf(missing)("the SMMUv3 driver on QEMU's SMMUv3", () => {
     await machine.call(0, (cpu) => driver.freePaging(cpu, domain));
   });
 
+  it("costs few round trips to QEMU", async () => {
+    const { machine, driver } = rig;
+    const cost = async <T>(work: Promise<T>): Promise<{ result: T; roundTrips: number }> => {
+      const before = machine.client.roundTrips;
+      const result = await work;
+      return { result, roundTrips: machine.client.roundTrips - before };
+    };
+    const made = await cost(machine.call(0, (cpu) => driver.allocatePaging(cpu)));
+    const domain = made.result;
+    const attached = await cost(machine.call(0, (cpu) => driver.attach(cpu, device, domain)));
+    const mapped = (pages: number): Promise<{ roundTrips: number }> =>
+      cost(
+        machine.call(0, (cpu) =>
+          iommuMap(cpu, domain, 0x5000, BUFFER, pages * FRAME_BYTES, READ_WRITE),
+        ),
+      );
+    const unmapped = (pages: number): Promise<{ roundTrips: number }> =>
+      cost(machine.call(0, (cpu) => iommuUnmap(cpu, domain, 0x5000, pages * FRAME_BYTES)));
+    // What is written is sent along with the next read, or when a call ends (one round trip).
+    expect(made.roundTrips).toBe(1);
+    // Two entries of 8 quads read, and CMDQ_CONS for each of the CMD_SYNCs between the steps.
+    expect(attached.roundTrips).toBe(21);
+    // Three tables are made: each is looked for, put in by an exchange and read.
+    expect((await mapped(1)).roundTrips).toBe(3 * 3 + 2);
+    // An entry of each of the four levels, and CMDQ_CONS for the CMD_SYNC.
+    expect((await unmapped(1)).roundTrips).toBe(4 + 1);
+    // An entry of each level.
+    expect((await mapped(1)).roundTrips).toBe(4 + 1);
+    expect((await unmapped(1)).roundTrips).toBe(4 + 1);
+    // Every leaf is looked at before it is written or cleared.
+    expect((await mapped(32)).roundTrips).toBe(3 + 32 + 1);
+    expect((await unmapped(32)).roundTrips).toBe(3 + 32 + 1);
+    await machine.call(0, (cpu) => driver.attach(cpu, device, { kind: "blocked" }));
+    await machine.call(0, (cpu) => driver.freePaging(cpu, domain));
+  });
+
   it("shuts down to what GBPA says: everything passes", async () => {
     const { machine, driver } = rig;
     await machine.call(0, (cpu) => driver.shutdown(cpu));

@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT_MS = 30_000;
 const ERROR_TEXT_MAX = 4096;
 
 /** Runs "$@" until it ends or standard input closes. */
-const WATCHDOG = [
+export const WATCHDOG = [
   "exec 3<&0",
   '"$@" </dev/null 3<&- &',
   "child=$!",

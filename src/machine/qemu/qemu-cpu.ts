@@ -17,8 +17,11 @@ import type { Routine, Step, Suspension } from "../routine.js";
 import type { WorkCode } from "../work.js";
 import type { QtestClient, ReplySink } from "./qtest-client.js";
 
-/** Time between two looks at a word of memory that a device is to write. */
-const POLL_NS = 1_000;
+/**
+ * Time between two looks at a word of memory that a device is to write: about what a round trip
+ * over the socket takes, so that time-outs come near to what they say.
+ */
+const POLL_NS = 100_000;
 const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
 
 /** What a CPU needs of its machine. */
@@ -101,10 +104,6 @@ export class QemuCpu implements Cpu {
 
   // --- what the machine asks ---
 
-  get isIdle(): boolean {
-    return this.#activations.length === 0 && this.#interrupts.length === 0;
-  }
-
   /** Whether replies are what it waits for. */
   get awaitsReply(): boolean {
     return this.#activations.length > 0 && this.#wait.reply;
@@ -121,6 +120,15 @@ export class QemuCpu implements Cpu {
     this.#activations.push({ routine, below: noWait() });
   }
 
+  /** Gives up what is under way: something failed, and the CPU is to be free again. */
+  abandon(): void {
+    this.#activations.length = 0;
+    this.#interrupts.length = 0;
+    this.#wait = noWait();
+    this.#exchange = undefined;
+    this.#irqDisableDepth = 0;
+  }
+
   raiseLocal(interrupt: Interrupt): void {
     if (!this.#interrupts.includes(interrupt)) this.#interrupts.push(interrupt);
   }
@@ -135,7 +143,8 @@ export class QemuCpu implements Cpu {
     while (this.canRun()) {
       if (this.#takesInterrupt()) this.#enterInterrupt();
       const top = this.#activations[this.#activations.length - 1];
-      if (!this.#resume(top)) continue;
+      // What it throws goes to whoever made the call, and ends it.
+      if (top.routine.next().done !== true) continue;
       this.#activations.pop();
       this.#wait = top.below;
     }
@@ -158,19 +167,6 @@ export class QemuCpu implements Cpu {
     const interrupt = this.#interrupts.shift() as Interrupt;
     this.#activations.push({ routine: interrupt.handler(this), below: this.#wait });
     this.#wait = noWait();
-  }
-
-  /** Returns whether the routine ended. */
-  #resume(top: Activation): boolean {
-    try {
-      return top.routine.next().done === true;
-    } catch (error) {
-      // What the routine threw goes to whoever runs the machine; the CPU is free again.
-      this.#activations.length = 0;
-      this.#wait = noWait();
-      this.#irqDisableDepth = 0;
-      throw error;
-    }
   }
 
   /** Whether the step that suspended has anything new to look at. */

@@ -19,6 +19,7 @@ import { DeadlockError } from "../machine.js";
 import { Random } from "../random.js";
 import type { Routine } from "../routine.js";
 import { TimerQueue } from "../timers.js";
+import { QemuError } from "./errors.js";
 import { findQemu, type QemuTarget, type QemuVersion } from "./find.js";
 import { type QemuProcess, startProcess } from "./process.js";
 import { QemuCpu, type QemuHost } from "./qemu-cpu.js";
@@ -64,7 +65,20 @@ export interface QemuMachine {
 export async function startQemu(options: QemuOptions): Promise<QemuMachine> {
   const { command, version } = findQemu(options.target);
   const process = await startProcess(command, commandLine(options));
-  return new Machine(process, version, options);
+  const machine = new Machine(process, version, options);
+  try {
+    // QEMU connects before it has made its devices: only an answer says that it has them.
+    machine.client.send("endianness\n", undefined);
+    await machine.client.settle();
+    return machine;
+  } catch (error) {
+    await machine.end();
+    // What it said is complete only now.
+    const said = process.errorText() || "it did not say why";
+    throw error instanceof QemuError && error.code === "ENDED"
+      ? new QemuError("ENDED", `${command} ended before it could be used: ${said}`)
+      : error;
+  }
 }
 
 function commandLine(options: QemuOptions): string[] {
@@ -158,14 +172,19 @@ class Machine implements QemuMachine, QemuHost {
         ended = true;
       })(),
     );
-    for (;;) {
-      await this.#runReady();
-      if (ended) break;
-      if (!this.#jump(Number.POSITIVE_INFINITY)) this.#deadlock();
+    try {
+      for (;;) {
+        await this.#runReady();
+        if (ended) break;
+        if (!this.#jump(Number.POSITIVE_INFINITY)) this.#deadlock();
+      }
+      // What was only queued has happened, and has been accepted, when the call returns.
+      await this.client.settle();
+      return result as T;
+    } catch (error) {
+      for (const each of this.cpus) each.abandon();
+      throw error;
     }
-    // What was only queued has happened, and has been accepted, when the call returns.
-    await this.client.settle();
-    return result as T;
   }
 
   /** Runs every CPU until all of them wait for cells or time. */

@@ -38,7 +38,7 @@ export class QtestClient {
   #taken = 0;
   #partial = "";
   #failure: QemuError | undefined;
-  #settled: (() => void) | undefined;
+  readonly #waiting: (() => void)[] = [];
 
   /** `whyEnded` is asked for words when the socket closes. */
   constructor(socket: Socket, whyEnded: () => string) {
@@ -112,11 +112,10 @@ export class QtestClient {
         () => this.#fail("UNRESPONSIVE", `QEMU has not answered for ${ANSWER_TIMEOUT_MS} ms`),
         ANSWER_TIMEOUT_MS,
       );
-      this.#settled = () => {
+      this.#waiting.push(() => {
         clearTimeout(timer);
-        this.#settled = undefined;
         resolve();
-      };
+      });
     });
     if (this.#failure !== undefined) throw this.#failure;
   }
@@ -142,7 +141,7 @@ export class QtestClient {
     if (this.outstanding > 0) return;
     this.#sinks.length = 0;
     this.#taken = 0;
-    this.#settled?.();
+    this.#wake();
   }
 
   #reply(line: string): void {
@@ -154,6 +153,10 @@ export class QtestClient {
   #fail(code: "ENDED" | "UNRESPONSIVE" | "REFUSED", what: string): void {
     const said = this.#whyEnded();
     this.#failure ??= new QemuError(code, said === "" ? what : `${what}; it said: ${said}`);
-    this.#settled?.();
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 }

@@ -22,7 +22,7 @@ export const CommandWord = {
   cdw12: 12,
 } as const;
 
-/** Opcodes of admin commands (Base 5, figure 138). */
+/** Opcodes of admin commands (Base 5). */
 export const AdminOpcode = {
   deleteSubmissionQueue: 0x00,
   createSubmissionQueue: 0x01,
@@ -32,7 +32,7 @@ export const AdminOpcode = {
   setFeatures: 0x09,
 } as const;
 
-/** Opcodes of the NVM command set (NVM 3.2; flush: Base 7.1). */
+/** Opcodes of the NVM command set (NVM 3.2; flush: Base 7). */
 export const IoOpcode = { flush: 0x00, write: 0x01, read: 0x02 } as const;
 
 /** Bytes of a completion. */

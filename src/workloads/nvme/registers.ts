@@ -57,10 +57,7 @@ export function decodeCapabilities(lo: number, hi: number): Capabilities {
   };
 }
 
-/** Entries of the admin queues at most: AQA has 12 bits, 0's based. */
-export const ADMIN_ENTRIES_MAX = 4096;
-
-/** AQA for queues of `entries` each. */
+/** AQA for queues of `entries` each: 12 bits per queue, 0's based. */
 export function adminQueueAttributes(entries: number): number {
   return ((entries - 1) << 16) | (entries - 1);
 }

@@ -11,10 +11,10 @@ export interface NvmeStatus {
   readonly doNotRetry: boolean;
 }
 
-/** Status code types (figure 93). */
+/** Status code types. */
 const TYPES = ["generic", "command specific", "media and data integrity", "path"] as const;
 
-/** Codes by type: figures 94 to 97; those that commands of ours can meet. */
+/** Codes by type: those that commands of ours can meet. */
 const CODES: readonly Readonly<Record<number, string>>[] = [
   {
     0: "successful completion",
