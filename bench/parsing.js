@@ -8,8 +8,8 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { rowOf, secondsOf } from "./measure.js";
 
-/** trace.dat version 7, compressed by zstd. */
-const CAPTURES = ["smmu-nvme-lazy", "smmu-big-strict"];
+/** trace.dat version 7, compressed by zstd: the two largest bundled ones, and a small one. */
+const CAPTURES = ["smmu-nic-strict", "smmu-mixed-strict-4", "smmu-big-strict"];
 const ROUNDS = 5;
 
 const reader = fileURLToPath(new URL("read-capture.js", import.meta.url));
@@ -30,15 +30,25 @@ function compare(name) {
   const path = fixture(name);
   const hasTraceCmd = spawnSync("trace-cmd", ["--version"]).error === undefined;
   const ours = [];
+  const inside = [];
   const theirs = [];
   let events = 0;
   for (let round = 0; round < ROUNDS; round++) {
-    ours.push(secondsOf(() => (events = Number(output(process.execPath, [reader, path])))));
+    ours.push(
+      secondsOf(() => {
+        const [decoded, readingMs] = output(process.execPath, [reader, path])
+          .split(" ")
+          .map(Number);
+        events = decoded;
+        inside.push(readingMs);
+      }),
+    );
     if (hasTraceCmd) theirs.push(secondsOf(() => report(path)));
   }
   const milliseconds = (seconds) => seconds.map((one) => one * 1000);
   const rows = [
     rowOf({ name: `${name}, iommukit, whole process`, unit: "ms" }, milliseconds(ours)),
+    rowOf({ name: `${name}, iommukit, without the start of Node`, unit: "ms" }, inside),
     rowOf(
       { name: `${name}, iommukit, events decoded`, unit: "events/s" },
       ours.map((seconds) => events / seconds),
