@@ -13,9 +13,9 @@ import type { LiveMapping, MappingPool } from "./live-mapping.js";
 
 /**
  * Operations handed out and not yet performed, at most. Large enough that a CPU whose next
- * operation lies far ahead in the capture finds it; 64 Ki of them take some 20 MB.
+ * operation lies ahead in the capture finds it, small enough that an operation dies young.
  */
-const WINDOW = 65_536;
+const WINDOW = 8192;
 
 interface TaskBase {
   readonly mapping: LiveMapping;
