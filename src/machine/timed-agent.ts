@@ -218,8 +218,11 @@ export class TimedAgent implements Cpu, HeapEntry {
         this.#activations.push({ routine: next, isInterrupt: false, below: undefined });
       }
       if (this.#stillWaits()) return this.clockNs !== FOREVER;
-      if (this.#resumeTop()) this.#leave();
-      else if (this.isParked) return this.clockNs !== FOREVER;
+      if (this.#resumeTop()) {
+        this.#leave();
+        // What a handler interrupted waits for its turn again: the clock has moved on.
+        if (this.#activations.length > 0 && this.clockNs > this.#machine.horizonNs) return true;
+      } else if (this.isParked) return this.clockNs !== FOREVER;
       else if (!this.#canTakeInterrupt()) return true;
     }
   }

@@ -382,4 +382,34 @@ describe("timed machine: time", () => {
     expect(seen).toBe(5);
     expect(machine.cpuTime(1)).toEqual({ busyNs: 0, idleNs: 1000 });
   });
+
+  it("lets an access that an interrupt interrupted wait for its turn after the handler", () => {
+    const machine = timedMachine({ cpus: 2, costs });
+    const shared = loneCell("shared");
+    const handlerNs = 10_000;
+    const timer: Interrupt = {
+      name: "long handler",
+      cpuId: 0,
+      handler: function* (cpu) {
+        yield* cpu.fence("full");
+        cpu.workNs(handlerNs);
+      },
+    };
+    let slowestNs = 0;
+    machine.start(0, function* (cpu) {
+      cpu.armTimer(timer, 1000);
+      while (cpu.now() < 2 * handlerNs) yield* cpu.fetchAdd(shared, 1);
+    });
+    machine.start(1, function* (cpu) {
+      while (cpu.now() < 2 * handlerNs) {
+        const startNs = cpu.now();
+        yield* cpu.load(shared);
+        slowestNs = Math.max(slowestNs, cpu.now() - startNs);
+        cpu.workNs(10);
+      }
+    });
+    machine.run();
+    // An access made ahead of its time keeps the line until then: the other CPU would see it.
+    expect(slowestNs).toBeLessThan(handlerNs / 2);
+  });
 });
