@@ -10,6 +10,7 @@ export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
 export {
   findQemu,
   howToInstall,
+  isOlderQemu,
   QEMU_VERSION_MIN,
   type QemuBinary,
   QemuError,

@@ -1,7 +1,8 @@
 /** Runs a scenario on both sides and says whether they agree but for the known differences. */
 
-import type { EventRecord } from "#arch/smmuv3";
-import { DIFFERENCES, type Difference, type Refusal } from "./differences.js";
+import { outputSizeBits } from "#arch/lpae";
+import { Cd, type EventRecord, getField } from "#arch/smmuv3";
+import type { Difference, Refusal } from "./differences.js";
 import { buildImage, copyImage, type Image } from "./image.js";
 import { type Observation, runImage } from "./run.js";
 import type { Scenario } from "./scenario.js";
@@ -11,6 +12,10 @@ import type { Transfer } from "./target.js";
 export interface Sides {
   readonly ours: Session;
   readonly theirs: Session;
+  /** Where they are known to differ. */
+  readonly differences: readonly Difference[];
+  /** TTB1 can be compared. */
+  readonly upperHalf: boolean;
 }
 
 /** How much was compared, and which differences have shown. */
@@ -26,27 +31,29 @@ export async function compareScenario(
   twoLevel: boolean,
   tally: Tally,
 ): Promise<string | undefined> {
-  const image = buildImage(scenario, twoLevel);
+  const image = buildImage(scenario, { twoLevel, upperHalf: sides.upperHalf });
+  for (const difference of sides.differences) {
+    if (difference.avoid?.(image)) tally.seen.add(difference);
+  }
   const asQemuSees = copyImage(image);
-  for (const difference of DIFFERENCES) {
+  for (const difference of sides.differences) {
     if (difference.rewrite?.(asQemuSees)) tally.seen.add(difference);
   }
-  image.cold = asQemuSees.cold;
   const ours = await runImage(sides.ours, asQemuSees);
   const theirs = await runImage(sides.theirs, image);
   tally.cases += image.transfers.length;
-  return compareObservations(image, ours, theirs, tally);
+  return compareObservations(image, { ours, theirs }, sides.differences, tally);
 }
 
 function compareObservations(
   image: Image,
-  ours: Observation,
-  theirs: Observation,
+  { ours, theirs }: Readonly<Record<"ours" | "theirs", Observation>>,
+  differences: readonly Difference[],
   tally: Tally,
 ): string | undefined {
   for (const [index, transfer] of image.transfers.entries()) {
     const events = { ours: ours.events[index], theirs: theirs.events[index] };
-    const problem = compareEvents(transfer, events.ours, events.theirs, tally);
+    const problem = compareEvents(image, transfer, events, differences, tally);
     if (problem !== undefined) return `${describe(index, transfer)}: ${problem}`;
     const last = transfer.at + transfer.sizeBytes;
     const read = { ours: ours.buffer.subarray(transfer.at, last), theirs: theirs.buffer };
@@ -59,12 +66,14 @@ function compareObservations(
 
 /** Records of one transfer, paired by the address that they are about. */
 function compareEvents(
+  image: Image,
   transfer: Transfer,
-  ours: readonly EventRecord[],
-  theirs: readonly EventRecord[],
+  events: Readonly<Record<"ours" | "theirs", readonly EventRecord[]>>,
+  differences: readonly Difference[],
   tally: Tally,
 ): string | undefined {
   const { iova, write } = transfer;
+  const outputBits = outputSizeBits(getField(image.cd, 0, Cd.IPS));
   const pairs = new Map<string, { ours?: EventRecord; theirs?: EventRecord; iova: number }>();
   const sort = (side: "ours" | "theirs", records: readonly EventRecord[]): void => {
     for (const [index, record] of records.entries()) {
@@ -75,27 +84,28 @@ function compareEvents(
       pairs.set(about.toString(), pair);
     }
   };
-  sort("ours", ours);
-  sort("theirs", theirs);
+  sort("ours", events.ours);
+  sort("theirs", events.theirs);
   for (const pair of pairs.values()) {
-    const refusal: Refusal = { ours: pair.ours, theirs: pair.theirs, iova: pair.iova, write };
-    if (!agree(refusal, tally)) {
-      return `the model says ${JSON.stringify(pair.ours)}, QEMU ${JSON.stringify(pair.theirs)}`;
+    const { ours, theirs } = pair;
+    const refusal: Refusal = { ours, theirs, iova: pair.iova, write, outputBits, image };
+    if (!agree(refusal, differences, tally)) {
+      return `the model says ${JSON.stringify(ours)}, QEMU ${JSON.stringify(theirs)}`;
     }
   }
   return undefined;
 }
 
-function agree(refusal: Refusal, tally: Tally): boolean {
+function agree(refusal: Refusal, differences: readonly Difference[], tally: Tally): boolean {
   let ours = refusal.ours;
-  for (const difference of DIFFERENCES) {
+  for (const difference of differences) {
     const changed = ours === undefined ? undefined : difference.record?.(ours);
     if (changed === undefined || changed === ours) continue;
     ours = changed;
     tally.seen.add(difference);
   }
   if (JSON.stringify(ours) === JSON.stringify(refusal.theirs)) return true;
-  const known = DIFFERENCES.find((difference) => difference.accepts?.(refusal));
+  const known = differences.find((difference) => difference.accepts?.(refusal));
   if (known === undefined) return false;
   tally.seen.add(known);
   return true;

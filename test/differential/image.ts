@@ -6,19 +6,32 @@
 import {
   ENTRY_BLOCK,
   ENTRY_TABLE,
+  ENTRY_TYPE_MASK,
   type GranuleLg2,
   granuleOfTg0,
   LAST_LEVEL,
   levelSizeLg2,
   startLevel,
+  tg1OfGranule,
   topTableEntries,
 } from "#arch/lpae";
-import { Cd, effectiveSplit, STE_BYTES, Ste, StreamL1, setAddress, setField } from "#arch/smmuv3";
+import {
+  Cd,
+  effectiveSplit,
+  STE_BYTES,
+  Ste,
+  SteConfig,
+  StreamL1,
+  setAddress,
+  setField,
+} from "#arch/smmuv3";
 import {
   ARENA,
   ARENA_BYTES,
   CONTEXTS,
   FAR,
+  FARTHEST,
+  isBacked,
   STREAM_ID,
   STREAM_TABLE,
   STREAM_TABLE_2,
@@ -26,12 +39,14 @@ import {
   TABLES,
   UNBACKED,
 } from "./layout.js";
-import type { Path, Scenario } from "./scenario.js";
+import type { ContextFields, Path, Scenario } from "./scenario.js";
 import type { Target, Transfer } from "./target.js";
 
 export interface Entry {
   readonly address: number;
   readonly level: number;
+  /** First input address that the entry is for. */
+  readonly iova: number;
   lo: number;
   hi: number;
 }
@@ -40,6 +55,8 @@ export interface Image {
   readonly granuleLg2: GranuleLg2;
   readonly startLevel: number;
   readonly inputBits: number;
+  /** Where the half that is translated begins; negative: the upper one. */
+  readonly firstIova: number;
   readonly twoLevel: boolean;
   sizeLg2: number;
   split: number;
@@ -60,13 +77,22 @@ const HIGH_ATTRIBUTES_SHIFT = 18;
 /** Context descriptors are built even where T0SZ is illegal: paths then count as of 39 bits. */
 const INPUT_BITS_FALLBACK = 39;
 
-export function buildImage(scenario: Scenario, twoLevel: boolean): Image {
+/** What the sides have in common beyond what every scenario asks for. */
+export interface ImageOptions {
+  readonly twoLevel: boolean;
+  /** TTB1 can be used. */
+  readonly upperHalf: boolean;
+}
+
+export function buildImage(scenario: Scenario, { twoLevel, upperHalf }: ImageOptions): Image {
   const { context } = scenario;
   const granuleLg2 = granuleOfTg0(context.TG0) ?? 12;
   const legal = context.T0SZ >= 16 && context.T0SZ <= 39;
   const inputBits = legal ? 64 - context.T0SZ : INPUT_BITS_FALLBACK;
+  const upper = upperHalf && scenario.upper;
   const image: Image = {
     granuleLg2,
+    firstIova: upper ? -(2 ** inputBits) : 0,
     startLevel: startLevel(granuleLg2, inputBits),
     inputBits,
     twoLevel,
@@ -74,7 +100,7 @@ export function buildImage(scenario: Scenario, twoLevel: boolean): Image {
     split: scenario.stream.split,
     l1: l1Of(scenario),
     ste: steOf(scenario),
-    cd: cdOf(scenario),
+    cd: cdOf(scenario, upper),
     entries: new Map(),
     tables: 1,
     cold: scenario.cold,
@@ -106,6 +132,20 @@ export function writeImage(target: Target, image: Image): void {
   }
 }
 
+/** Zeros where a transfer gets beyond the arena, through a block that is larger. */
+export function clearReach(target: Target, image: Image): void {
+  for (const { iova } of image.transfers) {
+    for (const { lo, hi, iova: first } of covering(image, iova)) {
+      if ((lo & ENTRY_TYPE_MASK) !== ENTRY_BLOCK) continue;
+      const base = (hi & 0xffff) * 2 ** 32 + ((lo & -4096) >>> 0);
+      const reached = base + (iova - first);
+      if (reached < ARENA + ARENA_BYTES || !isBacked(reached)) continue;
+      // A transfer may run over into the next page.
+      target.clearMemory(Math.floor(reached / 4096) * 4096, 2 * 4096);
+    }
+  }
+}
+
 function steOf({ stream }: Scenario): Uint32Array {
   const ste = new Uint32Array(16);
   const { span, split, sizeLg2, tableIsFar, contextIsFar, ...fields } = stream;
@@ -123,15 +163,28 @@ function l1Of({ stream }: Scenario): Uint32Array {
   return descriptor;
 }
 
-function cdOf({ context }: Scenario): Uint32Array {
+function cdOf({ context }: Scenario, upper: boolean): Uint32Array {
   const cd = new Uint32Array(16);
-  const { root, ...fields } = context;
+  const { root, ...fields } = upper ? upperHalfOf(context) : lowerHalfOf(context);
   for (const [name, value] of Object.entries(fields)) {
     setField(cd, 0, Cd[name as keyof typeof fields], value);
   }
-  setAddress(cd, 0, Cd.TTB0, [TABLES, FAR, UNBACKED][root]);
-  setAddress(cd, 0, Cd.TTB1, TABLES);
+  setField(cd, 0, Cd.HAD1, upper ? context.HAD0 : 0);
+  setAddress(cd, 0, upper ? Cd.TTB1 : Cd.TTB0, [TABLES, FAR, UNBACKED][root]);
   return cd;
+}
+
+/** The same controls for TTB1, and TTB0 off. */
+function upperHalfOf(context: ContextFields): ContextFields {
+  const granule = granuleOfTg0(context.TG0);
+  // 0 is reserved in TG1, as 3 is in TG0.
+  const TG1 = granule === undefined ? 0 : tg1OfGranule(granule);
+  return { ...context, TG1, T1SZ: context.T0SZ, EPD1: context.EPD0, EPD0: 1 };
+}
+
+/** TTB1 is not for the lower half even when TTB0 is off: see the head of differences.ts. */
+function lowerHalfOf(context: ContextFields): ContextFields {
+  return context.EPD0 === 1 ? { ...context, EPD1: 1 } : context;
 }
 
 /** Index at a level: the paths' numbers, modulo what there is; -1 is the last. */
@@ -148,13 +201,17 @@ function leafLevel(image: Image, path: Path): number {
 
 function addPath(image: Image, path: Path): void {
   let table = TABLES;
+  let iova = image.firstIova;
   const last = leafLevel(image, path);
   for (let level = image.startLevel; ; level++) {
-    const address = table + indexAt(image, path, level) * 8;
+    const index = indexAt(image, path, level);
+    const address = table + index * 8;
+    iova += index * 2 ** levelSizeLg2(image.granuleLg2, level);
     const known = image.entries.get(address);
     if (level === last) {
       // A path that ends where another goes on is the other's.
-      if (known === undefined) image.entries.set(address, leafEntry(image, path, address, level));
+      if (known !== undefined) return;
+      image.entries.set(address, { address, level, iova, ...leafBits(image, path, level) });
       return;
     }
     if (known !== undefined) {
@@ -165,7 +222,7 @@ function addPath(image: Image, path: Path): void {
     const next = TABLES + image.tables * TABLE_BYTES;
     image.tables++;
     const hi = (path.tableAttributes << HIGH_ATTRIBUTES_SHIFT) >>> 0;
-    image.entries.set(address, { address, level, lo: next | 3, hi });
+    image.entries.set(address, { address, level, iova, lo: next | 3, hi });
     table = next;
   }
 }
@@ -179,7 +236,7 @@ function tableOf(entry: Entry): number {
   return (entry.hi & 0xffff) * 2 ** 32 + ((entry.lo & ~0xfff) >>> 0);
 }
 
-function leafEntry(image: Image, path: Path, address: number, level: number): Entry {
+function leafBits(image: Image, path: Path, level: number): Pick<Entry, "lo" | "hi"> {
   const { granuleLg2 } = image;
   let { type } = path;
   let output = outputOf(image, path);
@@ -191,10 +248,18 @@ function leafEntry(image: Image, path: Path, address: number, level: number): En
     output = Math.floor(output / sizeBytes) * sizeBytes;
   }
   // QEMU takes a block where none may be for one; it must not lead to other devices either.
-  if (type === ENTRY_BLOCK && !isBlock) output = FAR;
+  if (type === ENTRY_BLOCK && !isBlock) output = FARTHEST;
   const lo = (output % 2 ** 32) + path.lowAttributes * 4 + type;
   const hi = Math.floor(output / 2 ** 32) + path.highAttributes * 2 ** HIGH_ATTRIBUTES_SHIFT;
-  return { address, level, lo, hi };
+  return { lo, hi };
+}
+
+/** The entries that the walk of an address may meet. */
+export function covering(image: Image, iova: number): Entry[] {
+  return [...image.entries.values()].filter(
+    (entry) =>
+      iova >= entry.iova && iova < entry.iova + 2 ** levelSizeLg2(image.granuleLg2, entry.level),
+  );
 }
 
 /** Where the architecture allows no block with 48-bit addresses. */
@@ -214,18 +279,22 @@ function transfersOf(scenario: Scenario, image: Image): Transfer[] {
   return accesses.map((access, index) => {
     const path = paths[access.path % paths.length];
     const last = leafLevel(image, path);
-    let iova = 0;
+    let iova = image.firstIova;
     for (let level = image.startLevel; level <= last; level++) {
       const beside = level === last ? access.beside : 0;
       iova += indexAt(image, path, level, beside) * 2 ** levelSizeLg2(image.granuleLg2, level);
     }
     iova += access.offset;
-    // Upper halves of 64-bit addresses are for another test.
-    const isOutside = access.outside && scenario.context.EPD1 === 1;
-    if (isOutside) iova += 2 ** image.inputBits;
+    const isOutside =
+      access.outside && (image.firstIova < 0 || lowerHalfOf(scenario.context).EPD1 === 1);
     const size = 2 ** image.inputBits;
-    const isOver = !isOutside && iova + access.sizeBytes > size;
-    if (isOver) iova = size - access.sizeBytes;
+    if (isOutside) iova += image.firstIova < 0 ? -size : size;
+    const end = image.firstIova + size;
+    const isOver = !isOutside && iova + access.sizeBytes > end;
+    if (isOver) iova = end - access.sizeBytes;
+    // What is not translated must not reach QEMU's devices.
+    if (scenario.stream.Config === SteConfig.bypass)
+      iova = ARENA + (Math.abs(iova) % (ARENA_BYTES / 2));
     return { iova, sizeBytes: access.sizeBytes, write: access.write, at: index * 64 };
   });
 }

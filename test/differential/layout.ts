@@ -33,6 +33,8 @@ export const ARENA_BYTES = 0x1_0000;
 export const UNBACKED = 0x10_0000_0000;
 /** Beyond every output size up to 42 bits. */
 export const FAR = 2 ** 43;
+/** What every level's entry can name, however few address bits it has, and nothing answers. */
+export const FARTHEST = 2 ** 47;
 
 /** The edu at device 2, function 0 of bus 0, and one more at device 3. */
 export const STREAM_ID = 0x10;

@@ -2,7 +2,7 @@
 
 import { type EventRecord, encodeTlbiNsnhAll } from "#arch/smmuv3";
 import { Random } from "#machine";
-import { type Image, writeImage } from "./image.js";
+import { clearReach, type Image, writeImage } from "./image.js";
 import { ARENA, ARENA_BYTES, DUMP, PATTERN, STREAM_ID } from "./layout.js";
 import { ACCESSES_MAX } from "./scenario.js";
 import { type Session, sync } from "./session.js";
@@ -27,6 +27,7 @@ export async function runImage(session: Session, image: Image): Promise<Observat
   const { target } = session;
   session.passEverything();
   writeImage(target, image);
+  clearReach(target, image);
   target.writeMemory(ARENA, arena);
   target.writeMemory(PATTERN, buffer);
   const whole = { sizeBytes: BUFFER_BYTES, at: 0 };

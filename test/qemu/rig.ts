@@ -31,7 +31,7 @@ export async function startRig(
   devices: readonly string[] = [`${EDU},addr=2.0`],
   options: readonly string[] = [],
 ): Promise<Rig> {
-  const machine = await startQemu(virtBoard(devices, { options }));
+  const machine = await startQemu(virtBoard(devices, { options, cpus: 2 }));
   try {
     return await setUp(machine);
   } catch (error) {
@@ -47,7 +47,11 @@ async function setUp(machine: QemuMachine): Promise<Rig> {
     for (const of of found) yield* enableBusMaster(cpu, of);
     return found;
   });
-  const driver = createSmmuV3Driver(machine, { base: VIRT_BOARD.smmuBase });
+  const driver = createSmmuV3Driver(machine, {
+    base: VIRT_BOARD.smmuBase,
+    // So that the first CPU may wait with interrupts off.
+    interruptCpuId: 1,
+  });
   const faults: FaultReport[] = [];
   const reports: SmmuReport[] = [];
   driver.onFault((fault) => faults.push(fault));
@@ -64,7 +68,7 @@ async function setUp(machine: QemuMachine): Promise<Rig> {
     faults,
     reports,
     takeEvents: async () => {
-      await machine.call(0, (cpu) => driver.eventInterrupt.handler(cpu));
+      await machine.call(1, (cpu) => driver.eventInterrupt.handler(cpu));
       return faults.splice(0);
     },
     end: () => machine.end(),

@@ -67,7 +67,7 @@ function* transfer(
   sizeBytes: number,
   command: number,
 ): Routine {
-    yield* writeAddress(cpu, bar + Register.source, source);
+  yield* writeAddress(cpu, bar + Register.source, source);
   yield* writeAddress(cpu, bar + Register.destination, destination);
   yield* cpu.writeRegister64(bar + Register.count, sizeBytes, 0);
   yield* cpu.fence("device-write");

@@ -4,6 +4,7 @@ export { QemuError, type QemuErrorCode } from "./errors.js";
 export {
   findQemu,
   howToInstall,
+  isOlder as isOlderQemu,
   QEMU_VERSION_MIN,
   type QemuBinary,
   type QemuTarget,
