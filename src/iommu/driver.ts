@@ -4,7 +4,7 @@
  */
 
 import type { Cpu, Iova, PhysicalAddress, Routine, StreamId } from "#machine";
-import type { MapFailure } from "#pagetable";
+import type { PageTable } from "#pagetable";
 import type { IotlbGather } from "./gather.js";
 
 /** Domain types, in the words of /sys/kernel/iommu_groups/N/type. */
@@ -21,34 +21,14 @@ export interface FixedDomain {
   readonly kind: "blocked" | "identity";
 }
 
-/** A domain with a page table of its own. Made by `IommuDriver.allocatePaging`. */
-export interface PagingDomain {
+/**
+ * A domain with a page table of its own, made by `IommuDriver.allocatePaging`. `unmapPages`
+ * notes in the gather what has to be invalidated, and does not invalidate it.
+ */
+export interface PagingDomain extends PageTable<IotlbGather> {
   readonly kind: "paging";
-  /** Leaf sizes in bytes, ascending; the first is the granule. */
-  readonly pageSizesBytes: readonly number[];
   /** IOVAs that can be translated, inclusive. */
   readonly aperture: { readonly first: Iova; readonly last: Iova };
-  /** Why the last `mapPages` stopped early; to be read before the next step of any routine. */
-  readonly failure: MapFailure | undefined;
-  /** Maps leaves of one size; returns the bytes mapped (see `PageTable.mapPages`). */
-  mapPages(
-    cpu: Cpu,
-    iova: Iova,
-    paddr: PhysicalAddress,
-    pageBytes: number,
-    pageCount: number,
-    protection: number,
-  ): Routine<number>;
-  /** Clears leaves; invalidation is noted in the gather, not done. Returns the bytes unmapped. */
-  unmapPages(
-    cpu: Cpu,
-    iova: Iova,
-    pageBytes: number,
-    pageCount: number,
-    gather: IotlbGather,
-  ): Routine<number>;
-  /** Software walk; -1 when nothing is mapped. */
-  iovaToPhys(cpu: Cpu, iova: Iova): Routine<PhysicalAddress>;
   /** Invalidates what the gather holds, waits, and frees its tables. */
   iotlbSync(cpu: Cpu, gather: IotlbGather): Routine;
   /** Invalidates everything of this domain and waits. */
