@@ -120,12 +120,6 @@ describe("the rules of the machines", () => {
 });
 
 describe("files", () => {
-  /** Files that are one idea and longer, with the reason. */
-  const longFiles = new Map([
-    ["src/machine/qemu/qemu-cpu.ts", "the same for the QEMU machine"],
-    ["src/machine/timed-agent.ts", "one class: every access has its note, its cost and its effect"],
-  ]);
-
   it("open with a comment that says what they are for, and stay one idea (400 lines)", () => {
     const offenders: string[] = [];
     for (const path of sourceFiles(join(root, "src"))) {
@@ -133,7 +127,7 @@ describe("files", () => {
       const isTest = path.endsWith(".test.ts");
       if (!isTest && !text.startsWith("/**")) offenders.push(`${path}: no header comment`);
       const lines = text.trimEnd().split("\n").length;
-      if (!isTest && lines > 400 && !longFiles.has(relative(root, path))) {
+      if (!isTest && lines > 400) {
         offenders.push(`${path}: ${lines} lines`);
       }
     }

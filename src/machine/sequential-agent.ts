@@ -6,6 +6,14 @@
 import type { CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 import { assert } from "./assert.js";
 import type { Cell } from "./cell.js";
+import {
+  compareExchange,
+  exchange,
+  fetchAdd,
+  fetchAnd,
+  fetchOr,
+  fetchXor,
+} from "./cell-operations.js";
 import type { PhysicalMemory } from "./memory.js";
 import type { RegisterMap } from "./registers.js";
 import type { Routine, Step, Suspension } from "./routine.js";
@@ -191,39 +199,27 @@ export class SequentialAgent implements Cpu {
   }
 
   compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
-    const found = cell.value;
-    if (found === expected) cell.value = desired;
-    return this.#finish(found);
+    return this.#finish(compareExchange(cell, expected, desired));
   }
 
   exchange(cell: Cell, value: number): Step<number> {
-    const found = cell.value;
-    cell.value = value;
-    return this.#finish(found);
+    return this.#finish(exchange(cell, value));
   }
 
   fetchAdd(cell: Cell, addend: number): Step<number> {
-    const found = cell.value;
-    cell.value = found + addend;
-    return this.#finish(found);
+    return this.#finish(fetchAdd(cell, addend));
   }
 
   fetchOr(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found | bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchOr(cell, bits));
   }
 
   fetchAnd(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found & bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchAnd(cell, bits));
   }
 
   fetchXor(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found ^ bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchXor(cell, bits));
   }
 
   fence(_kind: Fence): Step<void> {

@@ -12,7 +12,8 @@
  * shared can be late by that much.
  *
  * `TimedMachine` owns the agents, the heap of those that can run, the timers and who
- * waits on which line; `TimedAgent` owns its clock and its activations.
+ * waits on which line; `TimedAgent` owns its clock and its activations. Routines see an
+ * agent as its `TimedCpu`.
  */
 
 import type { Agent, Cpu, Interrupt } from "./agent.js";
@@ -99,21 +100,21 @@ export class TimedMachine implements TimedMachineFace {
       const cache = this.coherence.addCpu(id);
       this.#cpuAgents.push(new TimedAgent(this, id, `cpu${id}`, cache));
     }
-    this.cpus = this.#cpuAgents;
+    this.cpus = this.#cpuAgents.map((agent) => agent.face);
     this.#agents.push(...this.#cpuAgents);
   }
 
   addAgent(name: string, body: (agent: Agent) => Routine): Agent {
     const agent = new TimedAgent(this, this.#agents.length, name, undefined);
     this.#agents.push(agent);
-    this.#startOn(agent, body(agent));
-    return agent;
+    this.#startOn(agent, body(agent.face));
+    return agent.face;
   }
 
   start(cpuId: number, body: (cpu: Cpu) => Routine): void {
     const cpu = this.#cpu(cpuId);
     this.#cpuRoutines++;
-    this.#startOn(cpu, body(cpu));
+    this.#startOn(cpu, body(cpu.face));
   }
 
   run(): void {
@@ -138,7 +139,7 @@ export class TimedMachine implements TimedMachineFace {
     this.#startOn(
       cpu,
       (function* () {
-        result = yield* body(cpu);
+        result = yield* body(cpu.face);
         ended = true;
       })(),
     );

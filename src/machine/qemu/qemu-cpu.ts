@@ -11,17 +11,21 @@
  */
 
 import type { CellTest, Cpu, Fence, Interrupt } from "../agent.js";
-import { assert, hex } from "../assert.js";
+import { assert } from "../assert.js";
 import type { Cell } from "../cell.js";
+import {
+  compareExchange,
+  exchange,
+  fetchAdd,
+  fetchAnd,
+  fetchOr,
+  fetchXor,
+} from "../cell-operations.js";
 import type { Routine, Step, Suspension } from "../routine.js";
 import type { WorkCode } from "../work.js";
-import type { QtestClient, ReplySink } from "./qtest-client.js";
+import { describeWait, endWait, lookAt, mayResume, noWait, type Wait } from "./qemu-wait.js";
+import { type QtestClient, WordSink } from "./qtest-client.js";
 
-/**
- * Time between two looks at a word of memory that a device is to write: about what a round trip
- * over the socket takes, so that time-outs come near to what they say.
- */
-const POLL_NS = 100_000;
 const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
 
 /** What a CPU needs of its machine. */
@@ -34,40 +38,10 @@ export interface QemuHost {
   cancelTimer(interrupt: Interrupt): boolean;
 }
 
-/** What a suspended activation waits for; all off: nothing. */
-interface Wait {
-  /** Replies that are outstanding. */
-  reply: boolean;
-  cell: Cell | undefined;
-  test: CellTest | undefined;
-  /** Word of memory that is polled, with `test`; -1: none. */
-  address: number;
-  /** When to go on, or to look again; -1: no time is waited for. */
-  untilNs: number;
-  /** When polling ends. */
-  lastNs: number;
-}
-
-function noWait(): Wait {
-  return { reply: false, cell: undefined, test: undefined, address: -1, untilNs: -1, lastNs: -1 };
-}
-
 interface Activation {
   readonly routine: Routine<unknown>;
   /** The wait of the activation below, put back when this one ends. */
   readonly below: Wait;
-}
-
-/** Takes the reply to a read of a number: `OK 0x0123456789abcdef`. */
-class WordSink implements ReplySink {
-  lo = 0;
-  hi = 0;
-
-  accept(payload: string): void {
-    // "0x" and 16 digits.
-    this.hi = Number.parseInt(payload.slice(2, 10), 16);
-    this.lo = Number.parseInt(payload.slice(10), 16);
-  }
 }
 
 export class QemuCpu implements Cpu {
@@ -135,7 +109,10 @@ export class QemuCpu implements Cpu {
 
   canRun(): boolean {
     if (this.#takesInterrupt()) return true;
-    return this.#activations.length > 0 && this.#mayResume();
+    return (
+      this.#activations.length > 0 &&
+      mayResume(this.#wait, this.#client.outstanding, this.#host.nowNs)
+    );
   }
 
   /** Runs until it has to wait or has nothing left to do. */
@@ -151,11 +128,7 @@ export class QemuCpu implements Cpu {
   }
 
   describeWait(): string {
-    const { cell, address, untilNs } = this.#wait;
-    if (this.#activations.length === 0) return "";
-    if (cell !== undefined) return `${this.name} for ${cell.name} (holds ${cell.value})`;
-    if (address >= 0) return `${this.name} for the word at ${hex(address)}`;
-    return untilNs >= 0 ? `${this.name} until ${untilNs} ns` : `${this.name} for a reply`;
+    return this.#activations.length === 0 ? "" : `${this.name} ${describeWait(this.#wait)}`;
   }
 
   /** An interrupt is taken between accesses: not while the reply to one is under way. */
@@ -169,28 +142,19 @@ export class QemuCpu implements Cpu {
     this.#wait = noWait();
   }
 
-  /** Whether the step that suspended has anything new to look at. */
-  #mayResume(): boolean {
-    const { reply, cell, test, untilNs } = this.#wait;
-    if (reply) return this.#client.outstanding === 0;
-    if (cell !== undefined && test?.(cell.value)) return true;
-    if (untilNs >= 0) return untilNs <= this.#host.nowNs;
-    return cell === undefined;
-  }
-
   /** Called when the routine resumes in a wait: finishes it, or stays suspended. */
   #tryFinish(): boolean {
-    if (!this.#mayResume()) return false;
+    if (!mayResume(this.#wait, this.#client.outstanding, this.#host.nowNs)) return false;
     const { reply, cell, address } = this.#wait;
     if (reply) {
       this.#wait.reply = false;
       this.#finishRead();
-      if (address >= 0) return this.#look();
+      if (address >= 0) return lookAt(this.#wait, this.#result.value, this.#host.nowNs);
     } else if (address >= 0) {
       this.#readWord("l", address);
       return false;
     } else if (cell !== undefined) this.#result.value = cell.value;
-    this.#endWait();
+    endWait(this.#wait);
     return true;
   }
 
@@ -199,26 +163,6 @@ export class QemuCpu implements Cpu {
     this.#result.value = this.#word.lo;
     this.#exchange?.();
     this.#exchange = undefined;
-  }
-
-  /** The polled word is here. */
-  #look(): boolean {
-    const wait = this.#wait;
-    const { nowNs } = this.#host;
-    if (wait.test?.(this.#result.value) || nowNs >= wait.lastNs) {
-      this.#endWait();
-      return true;
-    }
-    wait.untilNs = Math.min(nowNs + POLL_NS, wait.lastNs);
-    return false;
-  }
-
-  #endWait(): void {
-    const wait = this.#wait;
-    wait.cell = undefined;
-    wait.test = undefined;
-    wait.address = -1;
-    wait.untilNs = -1;
   }
 
   #finish(value: number): Step<number> {
@@ -269,39 +213,27 @@ export class QemuCpu implements Cpu {
   }
 
   compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
-    const found = cell.value;
-    if (found === expected) cell.value = desired;
-    return this.#finish(found);
+    return this.#finish(compareExchange(cell, expected, desired));
   }
 
   exchange(cell: Cell, value: number): Step<number> {
-    const found = cell.value;
-    cell.value = value;
-    return this.#finish(found);
+    return this.#finish(exchange(cell, value));
   }
 
   fetchAdd(cell: Cell, addend: number): Step<number> {
-    const found = cell.value;
-    cell.value = found + addend;
-    return this.#finish(found);
+    return this.#finish(fetchAdd(cell, addend));
   }
 
   fetchOr(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found | bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchOr(cell, bits));
   }
 
   fetchAnd(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found & bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchAnd(cell, bits));
   }
 
   fetchXor(cell: Cell, bits: number): Step<number> {
-    const found = cell.value;
-    cell.value = (found ^ bits) >>> 0;
-    return this.#finish(found);
+    return this.#finish(fetchXor(cell, bits));
   }
 
   /** The socket keeps the order of all accesses. */

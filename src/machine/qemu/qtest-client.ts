@@ -24,6 +24,18 @@ const SEND_BYTES = 64 * 1024;
 const BLOCK_BYTES = 32 * 1024;
 const ANSWER_TIMEOUT_MS = 60_000;
 
+/** Takes the reply to a read of a number: `OK 0x0123456789abcdef`. */
+export class WordSink implements ReplySink {
+  lo = 0;
+  hi = 0;
+
+  accept(payload: string): void {
+    // "0x" and 16 digits.
+    this.hi = Number.parseInt(payload.slice(2, 10), 16);
+    this.lo = Number.parseInt(payload.slice(10), 16);
+  }
+}
+
 export class QtestClient {
   /** How often somebody waited for replies. */
   roundTrips = 0;

@@ -1,0 +1,78 @@
+/**
+ * The access that an agent of the timed machine is at: which kind, and its operands.
+ *
+ * An agent has one `Access`. Its face notes the next access in it, the load/store unit
+ * performs what is noted when it is the agent's turn, and the agent keeps a copy of it while
+ * an interrupt handler runs on top. All three write to it; nobody else sees it.
+ */
+
+import type { CellTest } from "./agent.js";
+import type { Cell } from "./cell.js";
+
+/** Kinds of access. */
+export const Op = {
+  load: 0,
+  store: 1,
+  storeRelease: 2,
+  compareExchange: 3,
+  exchange: 4,
+  fetchAdd: 5,
+  fetchOr: 6,
+  fetchAnd: 7,
+  fetchXor: 8,
+  read: 9,
+  read64: 10,
+  write: 11,
+  write64: 12,
+  compareExchange64: 13,
+  waitUntil: 14,
+  fullFence: 15,
+  readBlock: 16,
+  writeBlock: 17,
+  fill: 18,
+  waitUntilMemory32: 19,
+  readRegister: 20,
+  writeRegister: 21,
+  sleep: 22,
+} as const;
+/** The codes up to here are single accesses to a cell, to a cell or a word of memory. */
+export const OP_LAST_ON_CELL = Op.fetchXor;
+export const OP_LAST_ON_LINE = Op.compareExchange64;
+export type OpCode = (typeof Op)[keyof typeof Op];
+
+const NO_BLOCK = new Uint8Array(0);
+const always: CellTest = () => true;
+
+export class Access {
+  op: OpCode = Op.fullFence;
+  cell: Cell | undefined;
+  address = 0;
+  // Numbers, by kind: a value or its halves, a width or a size in bytes, a time.
+  a = 0;
+  b = 0;
+  c = 0;
+  d = 0;
+  block: Uint8Array = NO_BLOCK;
+  test: CellTest = always;
+  /** Time that passes until the access is over counts as idle. */
+  idle = false;
+
+  copy(): Access {
+    const copied = new Access();
+    copied.assign(this);
+    return copied;
+  }
+
+  assign(other: Access): void {
+    this.op = other.op;
+    this.cell = other.cell;
+    this.address = other.address;
+    this.a = other.a;
+    this.b = other.b;
+    this.c = other.c;
+    this.d = other.d;
+    this.block = other.block;
+    this.test = other.test;
+    this.idle = other.idle;
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * What routines see of an agent of the timed machine: a CPU, or hardware without a cache.
+ *
+ * Each access notes its operands in the agent's `Access` and is issued: performed at once
+ * while the clock is within the horizon, otherwise after the machine resumed the agent.
+ * Reads that hit are done right here. Everything else is the agent's or the machine's, and
+ * `TimedCpu` owns nothing but `hi`.
+ */
+
+import type { CellTest, Cpu, Fence, Interrupt } from "./agent.js";
+import type { Cell } from "./cell.js";
+import type { Coherence, CpuCache } from "./coherence.js";
+import type { MachineCosts } from "./cost.js";
+import type { PhysicalMemory } from "./memory.js";
+import { FRAME_BYTES, frameOf, LINE_LG2 } from "./memory.js";
+import type { Step } from "./routine.js";
+import type { TimedMachine } from "./timed.js";
+import { type Access, Op, type OpCode } from "./timed-access.js";
+import type { TimedAgent } from "./timed-agent.js";
+import type { LoadStoreUnit } from "./timed-load-store.js";
+import { WORK_NAMES, type WorkCode } from "./work.js";
+
+/**
+ * A pause of a few instructions (cpu_relax() in a spin loop) passes like work: nothing happens
+ * at its end, and the next access waits for its turn.
+ */
+const RELAX_MAX_NS = 20;
+
+export class TimedCpu implements Cpu {
+  readonly id: number;
+  readonly name: string;
+  hi = 0;
+  readonly #agent: TimedAgent;
+  readonly #access: Access;
+  readonly #unit: LoadStoreUnit;
+  readonly #machine: TimedMachine;
+  readonly #memory: PhysicalMemory;
+  readonly #coherence: Coherence;
+  /** Undefined for a device: it has no cache of its own. */
+  readonly #cache: CpuCache | undefined;
+  readonly #costs: MachineCosts;
+  readonly #hitNs: number;
+  readonly #workNs: Float64Array;
+  readonly #result: { value: number };
+  readonly #done: Step<number>;
+
+  constructor(machine: TimedMachine, agent: TimedAgent, unit: LoadStoreUnit) {
+    this.id = agent.id;
+    this.name = agent.name;
+    this.#agent = agent;
+    this.#access = agent.access;
+    this.#unit = unit;
+    this.#machine = machine;
+    this.#memory = machine.memory;
+    this.#coherence = machine.coherence;
+    this.#cache = agent.cache;
+    this.#costs = machine.costs;
+    this.#hitNs = machine.costs.cpu.hitNs;
+    const isCpu = agent.cache !== undefined;
+    // Hardware charges its own timing with workNs; the CPU's work costs are not its.
+    this.#workNs = Float64Array.from(WORK_NAMES, (work) =>
+      isCpu ? machine.costs.workNs[work] : 0,
+    );
+    this.#result = unit.result;
+    this.#done = agent.done;
+  }
+
+  // --- how an access is noted ---
+
+  #onCell(op: OpCode, cell: Cell, a: number): Step<number> {
+    const access = this.#access;
+    access.op = op;
+    access.cell = cell;
+    access.a = a;
+    return this.#agent.issue();
+  }
+
+  #onMemory(op: OpCode, address: number, a: number, b: number): Step<number> {
+    const access = this.#access;
+    access.op = op;
+    access.address = address;
+    access.a = a;
+    access.b = b;
+    return this.#agent.issue();
+  }
+
+  #onBlock(op: OpCode, address: number, block: Uint8Array): Step<void> {
+    const access = this.#access;
+    access.op = op;
+    access.address = address;
+    access.block = block;
+    return this.#agent.issue() as unknown as Step<void>;
+  }
+
+  #wait(cell: Cell, test: CellTest, idle: boolean): Step<number> {
+    const access = this.#access;
+    access.op = Op.waitUntil;
+    access.cell = cell;
+    access.test = test;
+    access.idle = idle;
+    return this.#agent.issue();
+  }
+
+  #sleepUntil(atNs: number, idle: boolean): Step<void> {
+    const access = this.#access;
+    access.op = Op.sleep;
+    access.a = atNs;
+    access.idle = idle;
+    return this.#agent.issue() as unknown as Step<void>;
+  }
+
+  #readRegister(address: number, widthBytes: number): Step<number> {
+    const access = this.#access;
+    access.op = Op.readRegister;
+    access.address = address;
+    access.c = widthBytes;
+    // The value is that of the moment when the request has arrived at the device.
+    this.#agent.clockNs += this.#costs.register.readNs / 2;
+    return this.#agent.issue();
+  }
+
+  #writeRegister(address: number, lo: number, hi: number, widthBytes: number): Step<void> {
+    this.#access.c = widthBytes;
+    return this.#onMemory(Op.writeRegister, address, lo, hi) as unknown as Step<void>;
+  }
+
+  // --- shared variables ---
+
+  load(cell: Cell): Step<number> {
+    const agent = this.#agent;
+    const cache = this.#cache;
+    const line = cell.line.id;
+    // In line: a hit that may happen at once.
+    if (cache !== undefined && line >= 0) {
+      const mayAct = agent.clockNs - this.#machine.horizonNs <= agent.lookaheadNs;
+      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+        agent.clockNs += this.#hitNs;
+        this.#result.value = cell.value;
+        return this.#done;
+      }
+    }
+    return this.#onCell(Op.load, cell, 0);
+  }
+
+  loadAcquire(cell: Cell): Step<number> {
+    return this.load(cell);
+  }
+
+  store(cell: Cell, value: number): Step<void> {
+    return this.#onCell(Op.store, cell, value) as unknown as Step<void>;
+  }
+
+  storeRelease(cell: Cell, value: number): Step<void> {
+    return this.#onCell(Op.storeRelease, cell, value) as unknown as Step<void>;
+  }
+
+  compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
+    this.#access.b = desired;
+    return this.#onCell(Op.compareExchange, cell, expected);
+  }
+
+  exchange(cell: Cell, value: number): Step<number> {
+    return this.#onCell(Op.exchange, cell, value);
+  }
+
+  fetchAdd(cell: Cell, addend: number): Step<number> {
+    return this.#onCell(Op.fetchAdd, cell, addend);
+  }
+
+  fetchOr(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchOr, cell, bits);
+  }
+
+  fetchAnd(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchAnd, cell, bits);
+  }
+
+  fetchXor(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchXor, cell, bits);
+  }
+
+  fence(kind: Fence): Step<void> {
+    if (kind === "full") {
+      this.#access.op = Op.fullFence;
+      return this.#agent.issue() as unknown as Step<void>;
+    }
+    this.#agent.clockNs += this.#costs.cpu.orderFenceNs;
+    return this.#done as unknown as Step<void>;
+  }
+
+  waitUntil(cell: Cell, test: CellTest): Step<number> {
+    return this.#wait(cell, test, false);
+  }
+
+  idleUntil(cell: Cell, test: CellTest): Step<number> {
+    return this.#wait(cell, test, true);
+  }
+
+  poke(cell: Cell, value: number): void {
+    this.#unit.poke(cell, value);
+  }
+
+  // --- memory ---
+
+  read8(address: number): Step<number> {
+    return this.#onMemory(Op.read, address, 1, 0);
+  }
+
+  read16(address: number): Step<number> {
+    return this.#onMemory(Op.read, address, 2, 0);
+  }
+
+  read32(address: number): Step<number> {
+    return this.#onMemory(Op.read, address, 4, 0);
+  }
+
+  read64(address: number): Step<number> {
+    const agent = this.#agent;
+    const cache = this.#cache;
+    const frame = this.#memory.findFrame(frameOf(address));
+    // In line because page tables are walked with it: a hit that may happen at once.
+    if (cache !== undefined && frame !== undefined && frame.firstLineId >= 0) {
+      const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> LINE_LG2);
+      const mayAct = agent.clockNs - this.#machine.horizonNs <= agent.lookaheadNs;
+      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+        agent.clockNs += this.#hitNs;
+        this.#result.value = this.#memory.read64(address);
+        this.hi = this.#memory.hi;
+        return this.#done;
+      }
+    }
+    return this.#onMemory(Op.read64, address, 0, 0);
+  }
+
+  write8(address: number, value: number): Step<void> {
+    return this.#onMemory(Op.write, address, value, 1) as unknown as Step<void>;
+  }
+
+  write16(address: number, value: number): Step<void> {
+    return this.#onMemory(Op.write, address, value, 2) as unknown as Step<void>;
+  }
+
+  write32(address: number, value: number): Step<void> {
+    return this.#onMemory(Op.write, address, value, 4) as unknown as Step<void>;
+  }
+
+  write64(address: number, lo: number, hi: number): Step<void> {
+    return this.#onMemory(Op.write64, address, lo, hi) as unknown as Step<void>;
+  }
+
+  compareExchange64(
+    address: number,
+    expectedLo: number,
+    expectedHi: number,
+    lo: number,
+    hi: number,
+  ): Step<number> {
+    this.#access.c = lo;
+    this.#access.d = hi;
+    return this.#onMemory(Op.compareExchange64, address, expectedLo, expectedHi);
+  }
+
+  readBlock(address: number, target: Uint8Array): Step<void> {
+    return this.#onBlock(Op.readBlock, address, target);
+  }
+
+  writeBlock(address: number, source: Uint8Array): Step<void> {
+    return this.#onBlock(Op.writeBlock, address, source);
+  }
+
+  fill(address: number, sizeBytes: number, byte: number): Step<void> {
+    return this.#onMemory(Op.fill, address, sizeBytes, byte) as unknown as Step<void>;
+  }
+
+  waitUntilMemory32(address: number, test: CellTest, timeoutNs: number): Step<number> {
+    this.#access.cell = undefined;
+    this.#access.test = test;
+    return this.#onMemory(Op.waitUntilMemory32, address, this.#agent.clockNs + timeoutNs, 0);
+  }
+
+  // --- registers ---
+
+  readRegister32(address: number): Step<number> {
+    return this.#readRegister(address, 4);
+  }
+
+  readRegister64(address: number): Step<number> {
+    return this.#readRegister(address, 8);
+  }
+
+  writeRegister32(address: number, value: number): Step<void> {
+    return this.#writeRegister(address, value, 0, 4);
+  }
+
+  writeRegister64(address: number, lo: number, hi: number): Step<void> {
+    return this.#writeRegister(address, lo, hi, 8);
+  }
+
+  // --- time, chance and interrupts ---
+
+  work(code: WorkCode, count = 1): void {
+    this.#agent.clockNs += this.#workNs[code] * count;
+  }
+
+  workNs(durationNs: number): void {
+    this.#agent.clockNs += durationNs;
+  }
+
+  now(): number {
+    return this.#agent.clockNs;
+  }
+
+  delay(durationNs: number): Step<void> {
+    const agent = this.#agent;
+    if (durationNs <= RELAX_MAX_NS && this.#cache !== undefined) {
+      agent.clockNs += durationNs;
+      agent.lookaheadNs = 0;
+      return this.#done as unknown as Step<void>;
+    }
+    return this.#sleepUntil(agent.clockNs + durationNs, false);
+  }
+
+  sleepUntil(atNs: number): Step<void> {
+    return this.#sleepUntil(atNs, true);
+  }
+
+  random(): number {
+    return this.#machine.random.next();
+  }
+
+  raise(interrupt: Interrupt): void {
+    this.#machine.raise(interrupt, this.#agent.clockNs);
+  }
+
+  armTimer(interrupt: Interrupt, delayNs: number): void {
+    this.#machine.armTimer(interrupt, this.#agent.clockNs, delayNs);
+  }
+
+  cancelTimer(interrupt: Interrupt): boolean {
+    return this.#machine.timers.cancel(interrupt);
+  }
+
+  irqDisable(): void {
+    this.#agent.irqDisable();
+  }
+
+  irqEnable(): void {
+    this.#agent.irqEnable();
+  }
+}

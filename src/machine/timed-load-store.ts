@@ -1,0 +1,376 @@
+/**
+ * The load/store unit of an agent of the timed machine: what the noted access costs, and
+ * what it does to cells, memory and registers.
+ *
+ * Stores are buffered: they cost the CPU a hit, become visible when the line has
+ * arrived, and full barriers and atomics wait for them. A device's writes are posted.
+ *
+ * `LoadStoreUnit` owns the state of the store buffer. It reads the agent's `Access`, moves
+ * the agent's clock, and parks the agent when it has to wait; the lines are `Coherence`'s.
+ */
+
+import type { Cell } from "./cell.js";
+import type { Coherence, CpuCache } from "./coherence.js";
+import type { CpuCosts, DeviceCosts, RegisterCosts } from "./cost.js";
+import type { PhysicalMemory } from "./memory.js";
+import { FRAME_BYTES, type Frame, frameOf, LINE_BYTES, LINE_LG2 } from "./memory.js";
+import type { RegisterMap } from "./registers.js";
+import type { TimedMachine } from "./timed.js";
+import { type Access, OP_LAST_ON_CELL, OP_LAST_ON_LINE, Op } from "./timed-access.js";
+import type { TimedAgent } from "./timed-agent.js";
+
+export class LoadStoreUnit {
+  /** What the access came to; the same object every time, as the agent's steps return it. */
+  readonly result = { done: true as const, value: 0 as number };
+  readonly #agent: TimedAgent;
+  readonly #access: Access;
+  readonly #machine: TimedMachine;
+  readonly #memory: PhysicalMemory;
+  readonly #registers: RegisterMap;
+  readonly #coherence: Coherence;
+  /** Undefined for a device: it has no cache of its own. */
+  readonly #cache: CpuCache | undefined;
+  readonly #cpuCosts: CpuCosts;
+  readonly #registerCosts: RegisterCosts;
+  readonly #deviceCosts: DeviceCosts;
+  readonly #copyKilobyteNs: number;
+  /** Time at which all own stores are visible. */
+  #drainNs = 0;
+  /** How much later than the clock a poke takes effect: posted writes travel. */
+  #pokeDelayNs = 0;
+
+  constructor(machine: TimedMachine, agent: TimedAgent) {
+    this.#agent = agent;
+    this.#access = agent.access;
+    this.#machine = machine;
+    this.#memory = machine.memory;
+    this.#registers = machine.registers;
+    this.#coherence = machine.coherence;
+    this.#cache = agent.cache;
+    this.#cpuCosts = machine.costs.cpu;
+    this.#registerCosts = machine.costs.register;
+    this.#deviceCosts = machine.costs.device;
+    this.#copyKilobyteNs = machine.costs.workNs.copyKilobyte;
+  }
+
+  /** Whether the noted access touches nothing that another agent is using. */
+  hitsPrivately(): boolean {
+    const access = this.#access;
+    const cache = this.#cache;
+    if (access.op === Op.fullFence) return true;
+    if (cache === undefined || access.op > OP_LAST_ON_LINE) return false;
+    let line: number;
+    if (access.op <= OP_LAST_ON_CELL) line = (access.cell as Cell).line.id;
+    else {
+      const frame = this.#memory.findFrame(frameOf(access.address));
+      if (frame === undefined || frame.firstLineId < 0) return false;
+      line = this.#lineOf(frame);
+    }
+    if (line < 0) return false;
+    const isLoad = access.op === Op.load || access.op === Op.read || access.op === Op.read64;
+    return isLoad
+      ? this.#coherence.holdsCopy(cache, line)
+      : this.#coherence.holdsPrivately(cache, line);
+  }
+
+  /** Performs the noted access at `clockNs`; false when the agent parked instead. */
+  perform(): boolean {
+    const agent = this.#agent;
+    const access = this.#access;
+    switch (access.op) {
+      case Op.load:
+        this.#readCell();
+        this.result.value = (access.cell as Cell).value;
+        return true;
+      case Op.store:
+      case Op.storeRelease:
+        this.#storeCell();
+        return true;
+      case Op.waitUntil:
+        return this.#waitForCell();
+      case Op.fullFence:
+        agent.clockNs = Math.max(agent.clockNs, this.#drainNs) + this.#cpuCosts.fullFenceNs;
+        return true;
+      case Op.sleep:
+        return this.#sleep();
+      case Op.read:
+      case Op.read64:
+        this.#readMemory();
+        return true;
+      case Op.write:
+      case Op.write64:
+        this.#writeMemory();
+        return true;
+      case Op.compareExchange64:
+        this.#compareExchange64();
+        return true;
+      case Op.readBlock:
+      case Op.writeBlock:
+      case Op.fill:
+        this.#moveBlock();
+        return true;
+      case Op.waitUntilMemory32:
+        return this.#waitForMemory();
+      case Op.readRegister:
+      case Op.writeRegister:
+        this.#accessRegister();
+        return true;
+      default:
+        this.#atomicCell();
+        return true;
+    }
+  }
+
+  #readCell(): void {
+    const agent = this.#agent;
+    const cache = this.#cache;
+    const { line: on } = this.#access.cell as Cell;
+    if (cache === undefined || on.isWire) return;
+    const line = this.#coherence.lineOfCell(on);
+    agent.clockNs = this.#coherence.cpuRead(cache, line, agent.clockNs);
+  }
+
+  #storeCell(): void {
+    const agent = this.#agent;
+    const access = this.#access;
+    const cell = access.cell as Cell;
+    const line = this.#coherence.lineOfCell(cell.line);
+    const cache = this.#cache;
+    let visibleNs = agent.clockNs;
+    if (cache !== undefined) {
+      visibleNs = this.#coherence.cpuWrite(cache, line, agent.clockNs);
+      agent.clockNs += this.#cpuCosts.hitNs;
+      // A release store follows all earlier ones.
+      if (access.op === Op.storeRelease) visibleNs = Math.max(visibleNs, this.#drainNs);
+      this.#drainNs = Math.max(this.#drainNs, visibleNs);
+    }
+    cell.value = access.a;
+    this.#machine.lineChanged(line, visibleNs);
+  }
+
+  /** compareExchange, exchange, fetch*: own the line, wait for own stores, change the cell. */
+  #atomicCell(): void {
+    const agent = this.#agent;
+    const cell = this.#access.cell as Cell;
+    const line = this.#coherence.lineOfCell(cell.line);
+    const cache = this.#cache;
+    if (cache !== undefined) {
+      const startNs = Math.max(agent.clockNs, this.#drainNs);
+      agent.clockNs = this.#coherence.cpuWrite(cache, line, startNs) + this.#cpuCosts.atomicNs;
+    }
+    const found = cell.value;
+    this.result.value = found;
+    const value = this.#newValue(found);
+    if (value === found) return;
+    cell.value = value;
+    this.#machine.lineChanged(line, agent.clockNs);
+  }
+
+  #newValue(found: number): number {
+    const access = this.#access;
+    switch (access.op) {
+      case Op.compareExchange:
+        return found === access.a ? access.b : found;
+      case Op.exchange:
+        return access.a;
+      case Op.fetchAdd:
+        return found + access.a;
+      case Op.fetchOr:
+        return (found | access.a) >>> 0;
+      case Op.fetchAnd:
+        return (found & access.a) >>> 0;
+      default:
+        return (found ^ access.a) >>> 0;
+    }
+  }
+
+  #waitForCell(): boolean {
+    const access = this.#access;
+    const cell = access.cell as Cell;
+    this.#readCell();
+    if (access.test(cell.value)) {
+      this.result.value = cell.value;
+      access.idle = false;
+      return true;
+    }
+    this.#agent.park(this.#coherence.lineOfCell(cell.line));
+    return false;
+  }
+
+  #sleep(): boolean {
+    const agent = this.#agent;
+    const access = this.#access;
+    const untilNs = access.a;
+    if (agent.clockNs < untilNs) {
+      if (untilNs > this.#machine.horizonNs) {
+        agent.parkUntil(untilNs);
+        return false;
+      }
+      agent.advanceTo(untilNs);
+    }
+    access.idle = false;
+    return true;
+  }
+
+  // --- memory ---
+
+  #lineOf(frame: Frame): number {
+    const lineInFrame = (this.#access.address & (FRAME_BYTES - 1)) >> LINE_LG2;
+    return this.#coherence.lineOfFrame(frame, lineInFrame);
+  }
+
+  #touchRead(frame: Frame | undefined): void {
+    const agent = this.#agent;
+    const cache = this.#cache;
+    if (frame === undefined) {
+      agent.clockNs +=
+        cache === undefined ? this.#deviceCosts.memoryReadNs : this.#cpuCosts.memoryNs;
+      return;
+    }
+    const line = this.#lineOf(frame);
+    agent.clockNs =
+      cache === undefined
+        ? this.#coherence.deviceRead(line, agent.clockNs, this.#deviceCosts.memoryReadNs)
+        : this.#coherence.cpuRead(cache, line, agent.clockNs);
+  }
+
+  /** Charges a buffered (CPU) or posted (device) write; returns when it is visible. */
+  #touchWrite(line: number): number {
+    const agent = this.#agent;
+    const cache = this.#cache;
+    if (cache === undefined) {
+      const costNs = this.#deviceCosts.memoryWriteNs;
+      const visibleNs = this.#coherence.deviceWrite(line, agent.clockNs, costNs);
+      agent.clockNs = visibleNs;
+      return visibleNs;
+    }
+    const visibleNs = this.#coherence.cpuWrite(cache, line, agent.clockNs);
+    agent.clockNs += this.#cpuCosts.hitNs;
+    this.#drainNs = Math.max(this.#drainNs, visibleNs);
+    return visibleNs;
+  }
+
+  #readMemory(): void {
+    const access = this.#access;
+    const address = access.address;
+    this.#touchRead(this.#memory.findFrame(frameOf(address)));
+    if (access.op === Op.read64) {
+      this.result.value = this.#memory.read64(address);
+      this.#agent.face.hi = this.#memory.hi;
+    } else if (access.a === 4) this.result.value = this.#memory.read32(address);
+    else if (access.a === 2) this.result.value = this.#memory.read16(address);
+    else this.result.value = this.#memory.read8(address);
+  }
+
+  #writeMemory(): void {
+    const access = this.#access;
+    const address = access.address;
+    const line = this.#lineOf(this.#memory.frame(frameOf(address)));
+    const visibleNs = this.#touchWrite(line);
+    if (access.op === Op.write64) this.#memory.write64(address, access.a, access.b);
+    else if (access.b === 4) this.#memory.write32(address, access.a);
+    else if (access.b === 2) this.#memory.write16(address, access.a);
+    else this.#memory.write8(address, access.a);
+    this.#machine.lineChanged(line, visibleNs);
+  }
+
+  #compareExchange64(): void {
+    const agent = this.#agent;
+    const access = this.#access;
+    const address = access.address;
+    const line = this.#lineOf(this.#memory.frame(frameOf(address)));
+    const cache = this.#cache;
+    if (cache === undefined) this.#touchRead(this.#memory.frame(frameOf(address)));
+    else {
+      const startNs = Math.max(agent.clockNs, this.#drainNs);
+      agent.clockNs = this.#coherence.cpuWrite(cache, line, startNs) + this.#cpuCosts.atomicNs;
+    }
+    const foundLo = this.#memory.read64(address);
+    const foundHi = this.#memory.hi;
+    agent.face.hi = foundHi;
+    this.result.value = foundLo;
+    if (foundLo !== access.a >>> 0 || foundHi !== access.b >>> 0) return;
+    this.#memory.write64(address, access.c, access.d);
+    this.#machine.lineChanged(line, agent.clockNs);
+  }
+
+  /** Blocks stream: they cost by the kilobyte, and take the lines they write from other CPUs. */
+  #moveBlock(): void {
+    const agent = this.#agent;
+    const access = this.#access;
+    const isFill = access.op === Op.fill;
+    const sizeBytes = isFill ? access.a : access.block.length;
+    const kilobytes = sizeBytes / 1024;
+    if (this.#cache === undefined) {
+      const isRead = access.op === Op.readBlock;
+      const { memoryReadNs, memoryWriteNs } = this.#deviceCosts;
+      // A device moves one burst per line; bursts are pipelined, so only the first counts.
+      agent.clockNs += isRead ? memoryReadNs : memoryWriteNs;
+    } else agent.clockNs += Math.max(this.#cpuCosts.hitNs, kilobytes * this.#copyKilobyteNs);
+    if (access.op === Op.readBlock) {
+      this.#memory.readBlock(access.address, access.block);
+      return;
+    }
+    if (isFill) this.#memory.fill(access.address, sizeBytes, access.b);
+    else this.#memory.writeBlock(access.address, access.block);
+    this.#takeLines(sizeBytes);
+  }
+
+  /** Gives the written lines to the writer: other CPUs' copies are stale now. */
+  #takeLines(sizeBytes: number): void {
+    const agent = this.#agent;
+    const access = this.#access;
+    const first = access.address;
+    for (let at = first - (first % LINE_BYTES); at < first + sizeBytes; at += LINE_BYTES) {
+      const frame = this.#memory.findFrame(frameOf(at));
+      if (frame === undefined) continue;
+      access.address = at;
+      const line = this.#lineOf(frame);
+      if (this.#cache === undefined) this.#coherence.deviceWrite(line, agent.clockNs, 0);
+      else this.#coherence.claim(this.#cache, line);
+      this.#machine.lineChanged(line, agent.clockNs);
+    }
+  }
+
+  #waitForMemory(): boolean {
+    const agent = this.#agent;
+    const access = this.#access;
+    const address = access.address;
+    const frame = this.#memory.frame(frameOf(address));
+    this.#touchRead(frame);
+    const value = this.#memory.read32(address);
+    this.result.value = value;
+    if (access.test(value) || agent.clockNs >= access.a) return true;
+    agent.park(this.#lineOf(frame), access.a);
+    return false;
+  }
+
+  // --- registers: `a` is the value or its low half, `b` the high half, `c` the width ---
+
+  #accessRegister(): void {
+    const agent = this.#agent;
+    const access = this.#access;
+    const block = this.#registers.find(access.address);
+    const offset = access.address - block.base;
+    if (access.op === Op.readRegister) {
+      const is32 = access.c === 4;
+      this.result.value = is32
+        ? block.read32(offset, agent.face)
+        : block.read64(offset, agent.face);
+      agent.clockNs += this.#registerCosts.readNs / 2;
+      return;
+    }
+    this.#pokeDelayNs = this.#registerCosts.postedNs;
+    if (access.c === 4) block.write32(offset, access.a, agent.face);
+    else block.write64(offset, access.a, access.b, agent.face);
+    this.#pokeDelayNs = 0;
+    agent.clockNs += this.#registerCosts.writeNs;
+  }
+
+  /** Stores at once and free of cost: see `Agent.poke`. */
+  poke(cell: Cell, value: number): void {
+    cell.value = value;
+    const line = this.#coherence.lineOfCell(cell.line);
+    this.#machine.lineChanged(line, this.#agent.clockNs + this.#pokeDelayNs);
+  }
+}
