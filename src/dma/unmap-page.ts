@@ -81,7 +81,6 @@ function* unmapDirect(
   if (!device.coherent) yield* syncDirectForCpu(cpu, device, sizeBytes, direction, attributes);
 }
 
-/** As `unmapRange`, in line because this is what I/O is made of. */
 function* unmapTranslated(
   cpu: Cpu,
   device: DmaDevice,
@@ -98,25 +97,7 @@ function* unmapTranslated(
   if (!device.coherent && (attributes & Attribute.skipCpuSync) === 0) {
     yield* invalidateForCpu(cpu, sizeBytes, direction);
   }
-  const { granuleBytes } = dma;
-  const offset = dmaAddress & (granuleBytes - 1);
-  const pages = Math.ceil((offset + sizeBytes) / granuleBytes);
-  const bytes = pages * granuleBytes;
-  const iova = dmaAddress - offset;
-  const queued = (yield* cpu.load(dma.lazy)) !== 0;
-  const gather = dma.takeGather(queued);
-  const unmappedBytes = yield* iommuUnmapFast(cpu, dma.domain, iova, bytes, gather);
-  if (unmappedBytes !== bytes) notMapped(iova, bytes, unmappedBytes);
-  const pfn = iova / granuleBytes;
-  if (queued) {
-    assert(dma.flushQueue !== undefined, "lazy mode is on only while there is a queue");
-    yield* dma.flushQueue.add(cpu, pfn, pages, gather);
-  } else {
-    yield* dma.domain.iotlbSync(cpu, gather);
-    gather.reset();
-    yield* dma.iovas.free(cpu, pfn, pages);
-  }
-  dma.giveGather(gather);
+  yield* unmapRange(cpu, dma, dmaAddress, sizeBytes);
 }
 
 function notMapped(dmaAddress: number, sizeBytes: number, mappedBytes: number): never {
