@@ -27,6 +27,7 @@ import {
 import type { Agent, Routine } from "#machine";
 import type { SmmuV3Capabilities } from "./capabilities.js";
 import type { ConfigurationCache } from "./configuration.js";
+import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
 import type { Iotlb } from "./iotlb.js";
 import { ANY_ASID } from "./tagged-cache.js";
@@ -37,6 +38,9 @@ import type { WalkParts } from "./walk.js";
 /** Sees each command as it is consumed; `words` is reused for the next one. */
 export type CommandObserver = (words: Uint32Array, atNs: number, agent: Agent) => void;
 
+/** No command is consumed while one of these is active. */
+const STOPPING_ERRORS = GlobalError.commandQueue | GlobalError.serviceFailure;
+
 export class CommandConsumer {
   readonly #parts: WalkParts;
   readonly #configurations: ConfigurationCache;
@@ -44,6 +48,7 @@ export class CommandConsumer {
   readonly #capabilities: SmmuV3Capabilities;
   readonly #interrupts: Interrupts;
   readonly #translator: Translator;
+  readonly #inject: FaultInjection;
   readonly #onCommand: CommandObserver | undefined;
   readonly #words = new Uint32Array(COMMAND_WORDS);
 
@@ -51,6 +56,7 @@ export class CommandConsumer {
     parts: WalkParts,
     interrupts: Interrupts,
     translator: Translator,
+    inject: FaultInjection,
     onCommand: CommandObserver | undefined,
   ) {
     this.#parts = parts;
@@ -59,6 +65,7 @@ export class CommandConsumer {
     this.#capabilities = parts.capabilities;
     this.#interrupts = interrupts;
     this.#translator = translator;
+    this.#inject = inject;
     this.#onCommand = onCommand;
   }
 
@@ -75,7 +82,7 @@ export class CommandConsumer {
   #hasCommand(): boolean {
     const { registers } = this.#parts;
     if (!registers.commandQueueEnabled) return false;
-    if ((registers.activeErrors & GlobalError.commandQueue) !== 0) return false;
+    if ((registers.activeErrors & STOPPING_ERRORS) !== 0) return false;
     const { commandProd, commandCons, commandQueueLg2 } = registers;
     return !queueIsEmpty(commandProd, commandCons.value, commandQueueLg2);
   }
@@ -83,6 +90,8 @@ export class CommandConsumer {
   *#consume(agent: Agent): Routine {
     const { registers, bus, timing, statistics } = this.#parts;
     const words = this.#words;
+    const pausedUntilNs = this.#inject.commandsPausedUntilNs;
+    if (pausedUntilNs > agent.now()) yield* agent.sleepUntil(pausedUntilNs);
     const sizeLg2 = registers.commandQueueLg2;
     const cons = queuePosition(registers.commandCons.value, sizeLg2);
     const address = registers.commandQueueBase + queueSlot(cons, sizeLg2) * COMMAND_BYTES;
@@ -95,8 +104,13 @@ export class CommandConsumer {
     words[1] = agent.hi;
     words[2] = yield* agent.read64(address + 8);
     words[3] = agent.hi;
-    this.#onCommand?.(words, agent.now(), agent);
     const opcode = words[0] & 0xff;
+    const injected = this.#inject.commandError(opcode);
+    if (injected !== CommandError.none) {
+      yield* this.#fail(agent, cons, injected);
+      return;
+    }
+    this.#onCommand?.(words, agent.now(), agent);
     if (opcode === Opcode.SYNC && getField(words, 0, F.signal) <= SyncSignal.event) {
       yield* this.#sync(agent);
     } else {
@@ -116,6 +130,8 @@ export class CommandConsumer {
     const words = this.#words;
     agent.workNs(this.#parts.timing.syncNs);
     yield* this.#translator.drain(agent);
+    const lateNs = this.#inject.syncDelayNs();
+    if (lateNs > 0) yield* agent.delay(lateNs);
     if (getField(words, 0, F.signal) !== SyncSignal.interrupt) return;
     const msiAddress = getAddress(words, 0, F.msiAddress);
     yield* this.#interrupts.commandSync(agent, msiAddress, getField(words, 0, F.msiData));

@@ -8,7 +8,6 @@
 import {
   EVENT_BYTES,
   EVENT_WORDS,
-  EventType,
   encodeEvent,
   type KnownEvent,
   OVERFLOW_FLAG,
@@ -20,6 +19,7 @@ import {
 } from "#arch/smmuv3";
 import type { Agent, Routine } from "#machine";
 import type { Bus } from "./bus.js";
+import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
 import type { RegisterFile } from "./register-file.js";
 import type { SmmuV3Statistics } from "./statistics.js";
@@ -29,6 +29,7 @@ export class EventQueue {
   readonly #interrupts: Interrupts;
   readonly #bus: Bus;
   readonly #statistics: SmmuV3Statistics;
+  readonly #inject: FaultInjection;
   /** Slots taken whose records are not visible yet. */
   #taken = 0;
   /** Records that are being written. */
@@ -39,15 +40,24 @@ export class EventQueue {
     interrupts: Interrupts,
     bus: Bus,
     statistics: SmmuV3Statistics,
+    inject: FaultInjection,
   ) {
     this.#registers = registers;
     this.#interrupts = interrupts;
     this.#bus = bus;
     this.#statistics = statistics;
+    this.#inject = inject;
   }
 
   /** Writes a record, or loses it: the queue may be off, full or not writable. */
   *record(agent: Agent, event: KnownEvent): Routine {
+    const words = new Uint32Array(EVENT_WORDS);
+    encodeEvent(words, 0, event);
+    yield* this.write(agent, words);
+  }
+
+  /** The same for the eight words of a record. */
+  *write(agent: Agent, words: Uint32Array): Routine {
     const registers = this.#registers;
     if (!registers.eventQueueEnabled) {
       this.#statistics.eventsLost++;
@@ -60,17 +70,15 @@ export class EventQueue {
       return;
     }
     const address = registers.eventQueueBase + queueSlot(slot, sizeLg2) * EVENT_BYTES;
-    if (this.#bus.aborts(address)) {
+    if (this.#bus.aborts(address) || this.#inject.abortsRecord("event")) {
       this.#statistics.eventsLost++;
       yield* this.#interrupts.globalError(agent, GlobalError.eventQueueAbort);
       return;
     }
     this.#taken++;
     this.#writers++;
-    const words = new Uint32Array(EVENT_WORDS);
-    encodeEvent(words, 0, event);
-    yield* agent.writeBlock(address, new Uint8Array(words.buffer));
-    this.#statistics.events[EventType[event.name]]++;
+    yield* agent.writeBlock(address, new Uint8Array(words.buffer, words.byteOffset, EVENT_BYTES));
+    this.#statistics.events[words[0] & 0xff]++;
     this.#writers--;
     // The load is where the record's time has come: what follows happens at that moment.
     yield* agent.load(registers.eventProd);

@@ -6,6 +6,7 @@ export {
   type SmmuV3Capabilities,
 } from "./capabilities.js";
 export type { CommandObserver } from "./commands.js";
+export type { CommandFault, FaultInjection, RecordQueue, Signal } from "./fault-injection.js";
 export type { InterruptLines } from "./interrupts.js";
 export { DEFAULT_IOTLB, type IotlbShape } from "./iotlb.js";
 export { createSmmuV3, type SmmuV3, type SmmuV3Options } from "./model.js";

@@ -11,6 +11,7 @@ import { capabilitiesWith, type SmmuV3Capabilities } from "./capabilities.js";
 import { CommandConsumer, type CommandObserver } from "./commands.js";
 import { ConfigurationCache } from "./configuration.js";
 import { EventQueue } from "./event-queue.js";
+import { FaultInjection } from "./fault-injection.js";
 import { type InterruptLines, Interrupts } from "./interrupts.js";
 import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./iotlb.js";
 import { RegisterFile } from "./register-file.js";
@@ -44,6 +45,8 @@ export interface SmmuV3 {
   readonly statistics: SmmuV3Statistics;
   /** Where the interrupt wires lead; whoever handles them connects them here. */
   readonly lines: InterruptLines;
+  /** Faults on request, for tests. */
+  readonly inject: FaultInjection;
   /** For a device to use for one access after another. */
   newTransaction(streamId: StreamId, substreamId?: Pasid): Transaction;
   /**
@@ -68,7 +71,11 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
   const statistics = newStatistics();
   const bus = new Bus(capabilities.outputBits, options.isAborting);
   const registers = new RegisterFile(name, options.base, capabilities);
-  const interrupts = new Interrupts(registers, bus, capabilities.msi);
+  const inject = new FaultInjection({
+    writeEvent: (agent, words) => events.write(agent, words),
+    globalError: (agent, bits) => interrupts.globalError(agent, bits),
+  });
+  const interrupts = new Interrupts(registers, bus, capabilities.msi, inject);
   Object.assign(interrupts.lines, options.interrupts);
   const iotlb = new Iotlb({ ...DEFAULT_IOTLB, ...options.iotlb });
   const parts: WalkParts = {
@@ -80,12 +87,9 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     statistics,
     iotlb,
   };
-  const translator = new Translator(
-    name,
-    parts,
-    new EventQueue(registers, interrupts, bus, statistics),
-  );
-  const consumer = new CommandConsumer(parts, interrupts, translator, options.onCommand);
+  const events = new EventQueue(registers, interrupts, bus, statistics, inject);
+  const translator = new Translator(name, parts, events);
+  const consumer = new CommandConsumer(parts, interrupts, translator, inject, options.onCommand);
   machine.registers.add(registers);
   machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
   return {
@@ -94,6 +98,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     capabilities,
     statistics,
     lines: interrupts.lines,
+    inject,
     newTransaction: (streamId, substreamId) => new Transaction(streamId, substreamId),
     translate: (agent, transaction, iova, access) =>
       translator.translate(agent, transaction, iova, access),

@@ -12,6 +12,7 @@ import {
   extract,
   fieldMask,
   GBPA,
+  GERROR,
   GERROR_MASK,
   getAddress,
   getField,
@@ -43,6 +44,8 @@ const CR0_WRITABLE = fieldMask(CR0.SMMUEN) | fieldMask(CR0.EVENTQEN) | fieldMask
 const IRQ_CTRL_WRITABLE = fieldMask(IRQ_CTRL.GERROR_IRQEN) | fieldMask(IRQ_CTRL.EVENTQ_IRQEN);
 /** Incoming shareability; bypass is on at reset (QEMU's value too). */
 const GBPA_RESET = 1 << GBPA.SHCFG.shift;
+
+const SERVICE_FAILURE = fieldMask(GERROR.SFM_ERR);
 
 /** Page 0 offsets of the words, which is what the file is indexed by. */
 const PAGE0_BYTES = 0x100;
@@ -113,8 +116,9 @@ export class RegisterFile implements RegisterBlock {
 
   // --- what the rest of the model asks ---
 
+  /** Whether streams are looked up; in service failure mode they are not. */
   get isEnabled(): boolean {
-    return this.#bit(Register.CR0, CR0.SMMUEN);
+    return this.#bit(Register.CR0, CR0.SMMUEN) && !this.#hasFailed;
   }
 
   get commandQueueEnabled(): boolean {
@@ -138,9 +142,14 @@ export class RegisterFile implements RegisterBlock {
     return this.#bit(Register.CR2, CR2.RECINVSID);
   }
 
-  /** GBPA.ABORT: what happens to everything while the SMMU is off. */
+  /** GBPA.ABORT: what happens to everything while the SMMU is off; when it failed, it aborts. */
   get bypassAborts(): boolean {
-    return this.#bit(Register.GBPA, GBPA.ABORT);
+    return this.#bit(Register.GBPA, GBPA.ABORT) || this.#hasFailed;
+  }
+
+  /** Service failure mode: from the error on until software has acknowledged it. */
+  get #hasFailed(): boolean {
+    return (this.activeErrors & SERVICE_FAILURE) !== 0;
   }
 
   get streamTableBase(): PhysicalAddress {
