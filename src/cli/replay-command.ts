@@ -2,11 +2,12 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { openCapture } from "#capture";
-import { PROFILES, type Profile } from "#platform";
+import type { Profile } from "#platform";
 import { type IovaSource, MODES, type Mode, type Pace } from "#workloads";
 import { CommandsFile } from "./commands-file.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
+import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
 import { CPUS_MAX, type ReplayPlan, runReplay } from "./replay-job.js";
 import { jsonReport } from "./report-json.js";
@@ -42,11 +43,7 @@ export function addReplayCommand(program: Command, setExitCode: (code: number) =
         .argParser(parseModes),
     )
     .addOption(new Option("--iommu <kind>", "the IOMMU").choices(["smmuv3"]).default("smmuv3"))
-    .addOption(
-      new Option("--profile <name>", `cost profile: ${[...PROFILES.keys()].join(", ")}`)
-        .default(PROFILES.get("generic-arm"), "generic-arm")
-        .argParser(parseProfile),
-    )
+    .addOption(profileOption())
     .option("--cpus <n>", "spread the capture over so many CPUs (default: as captured)", parseCpus)
     .addOption(
       new Option("--pace <pace>", "closed: as fast as the stack allows; captured: in its own time")
@@ -126,14 +123,6 @@ function parseModes(value: string): readonly Mode[] {
   }
   // In the order of the table, each once.
   return MODES.filter((mode) => names.includes(mode));
-}
-
-function parseProfile(value: string): Profile {
-  const profile = PROFILES.get(value);
-  if (profile === undefined) {
-    throw new InvalidArgumentError(`choose from ${[...PROFILES.keys()].join(", ")}.`);
-  }
-  return profile;
 }
 
 function parseFileName(value: string): string {

@@ -4,25 +4,18 @@
  * the right order of magnitude and the right shape, not a prediction for yours.
  */
 
-import type { Profile, Provenance, Quantity } from "./profile.js";
-
-function assumed(reason: string): Provenance {
-  return { kind: "assumed", reason };
-}
-
-function ns(value: number, provenance: Provenance): Quantity {
-  return { value, unit: "ns", provenance };
-}
-
-function count(value: number, provenance: Provenance): Quantity {
-  return { value, unit: "count", provenance };
-}
+import { assumed, bytes, bytesPerNs, count, ns, quoted } from "./quantity.js";
+import type { Profile } from "./schema.js";
 
 const INSTRUCTIONS = "counted as instructions of the kernel's path at about 2 per nanosecond";
 
 export const genericArm: Profile = {
   name: "generic-arm",
   description: "two-socket Arm server, 64 CPUs a socket, clusters of four, one SMMUv3",
+  system: {
+    cpus: count(128, assumed("two sockets of 64")),
+    smmus: count(1, assumed("all devices of a job behind one SMMU: the hardest case")),
+  },
   machine: {
     cpu: {
       hitNs: ns(1, assumed("L1 hit of 3 to 4 cycles at 2.6 to 3 GHz")),
@@ -46,10 +39,10 @@ export const genericArm: Profile = {
       memoryReadNs: ns(70, assumed("SMMU read that snoops the last-level cache")),
       memoryWriteNs: ns(40, assumed("posted write into the last-level cache")),
     },
-    timerTickNs: ns(4e6, {
-      kind: "quoted",
-      source: "CONFIG_HZ=250 in the arm64 kernels of Debian 12, Debian 13 and Ubuntu",
-    }),
+    timerTickNs: ns(
+      4e6,
+      quoted("CONFIG_HZ=250 in the arm64 kernels of Debian 12, Debian 13 and Ubuntu"),
+    ),
     workNs: {
       dmaCall: ns(15, assumed(INSTRUCTIONS)),
       treeNode: ns(6, assumed("one node of a red-black tree, mostly in L2")),
@@ -73,5 +66,35 @@ export const genericArm: Profile = {
     syncNs: ns(150, assumed("completion of outstanding invalidations and transactions")),
     iotlbHitNs: ns(5, assumed("look-up in the micro TLB of a TLB unit")),
     walkStepNs: ns(10, assumed("one level of a walk, besides the read of memory")),
+  },
+  io: {
+    storageSubmitNs: ns(1000, assumed("io_uring to an NVMe queue without IOMMU, 4 KiB")),
+    storageCompleteNs: ns(600, assumed("interrupt per some completions, block layer, io_uring")),
+    networkTransmitNs: ns(500, assumed("UDP or TCP with segmentation offload, per frame")),
+    networkReceiveNs: ns(500, assumed("NAPI, GRO and the socket, per frame, without the copy")),
+  },
+  nvme: {
+    queuePairs: count(64, assumed("data-centre drives offer 64 to 128")),
+    queueEntries: count(1024, assumed("what Linux asks for by default (nvme.io_queue_depth)")),
+    channels: count(64, assumed("8 to 16 channels of several dies that read side by side")),
+    readMediaNs: ns(75_000, assumed("TLC NAND page read with transfer: 60 to 90 us")),
+    writeMediaNs: ns(12_000, assumed("into the drive's protected write cache")),
+    commandNs: ns(1_000, assumed("1M commands per second: a PCIe 4 drive's data sheet")),
+    interruptDelayNs: ns(0, assumed("Linux leaves interrupt coalescing off")),
+    interruptCount: count(1, assumed("Linux leaves interrupt coalescing off")),
+  },
+  nic: {
+    queuePairs: count(64, assumed("a queue pair per CPU, up to 64")),
+    ringEntries: count(1024, assumed("the default of common 100 Gbit/s drivers")),
+    packetNs: ns(7, assumed("about 150 million packets per second: the wire's maximum")),
+    wireBandwidth: bytesPerNs(12.5, assumed("100 Gbit/s")),
+    interruptDelayNs: ns(20_000, assumed("the order of adaptive moderation under load")),
+    interruptCount: count(64, assumed("one NAPI poll's budget")),
+    copybreakBytes: bytes(0, assumed("no copying unless asked for")),
+  },
+  link: {
+    bandwidth: bytesPerNs(6.8, assumed("PCIe 4.0 x4: 7.9 GB/s less headers")),
+    latencyNs: ns(250, assumed("half of a 500 ns PCIe read round trip")),
+    payloadBytes: bytes(256, assumed("common maximum payload size")),
   },
 };

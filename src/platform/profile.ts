@@ -1,66 +1,40 @@
-/**
- * A cost profile: what one kind of machine charges for every access, with the
- * provenance of each number beside it.
- */
+/** The numbers of a profile without their provenance, in the forms that their users take. */
 
-import type { MachineCosts, WorkName } from "#machine";
+import type { MachineCosts } from "#machine";
+import type { Quantity } from "./quantity.js";
+import type { Profile } from "./schema.js";
 
-export type Provenance =
-  /** From a publication or a data sheet, named. */
-  | { readonly kind: "quoted"; readonly source: string }
-  /** Solved for so that named measurements come out. */
-  | { readonly kind: "fitted"; readonly to: string }
-  /** An engineer's estimate, with the reason. */
-  | { readonly kind: "assumed"; readonly reason: string };
+/** The numbers of one group, by name. */
+export type Values<Group> = { readonly [Name in keyof Group]: number };
 
-/** One number of a profile. Times are nanoseconds; counts are plain. */
-export interface Quantity {
-  readonly value: number;
-  readonly unit: "ns" | "count";
-  readonly provenance: Provenance;
-}
+export type SmmuCosts = Values<Profile["smmu"]>;
+export type IoCosts = Values<Profile["io"]>;
+export type NvmeParameters = Values<Profile["nvme"]>;
+export type NicParameters = Values<Profile["nic"]>;
+export type LinkParameters = Values<Profile["link"]>;
 
-/** What the SMMU of the machine takes by itself (see the model's timing), in nanoseconds. */
-export interface SmmuCosts {
-  readonly commandFetchNs: number;
-  readonly invalidateConfigurationNs: number;
-  readonly invalidateAddressNs: number;
-  readonly invalidateTagNs: number;
-  readonly syncNs: number;
-  readonly iotlbHitNs: number;
-  readonly walkStepNs: number;
-}
-
-type Quantities<Costs> = {
-  readonly [Key in keyof Costs]: Costs[Key] extends number ? Quantity : Quantities<Costs[Key]>;
-};
-
-export interface Profile {
-  readonly name: string;
-  readonly description: string;
-  readonly machine: Quantities<Omit<MachineCosts, "workNs">> & {
-    readonly workNs: Readonly<Record<WorkName, Quantity>>;
-  };
-  readonly smmu: Quantities<SmmuCosts>;
-}
-
-/** The profile's numbers without their provenance, as the timed machine takes them. */
+/** What the timed machine takes. */
 export function machineCosts(profile: Profile): MachineCosts {
   const { cpu, register, device, timerTickNs, workNs } = profile.machine;
   return {
     timerTickNs: timerTickNs.value,
-    cpu: values(cpu),
-    register: values(register),
-    device: values(device),
-    workNs: values(workNs),
+    cpu: valuesOf(cpu),
+    register: valuesOf(register),
+    device: valuesOf(device),
+    workNs: valuesOf(workNs),
   };
 }
 
 export function smmuCosts(profile: Profile): SmmuCosts {
-  return values(profile.smmu);
+  return valuesOf(profile.smmu);
 }
 
-function values<Key extends string>(group: Readonly<Record<Key, Quantity>>): Record<Key, number> {
-  const entries = Object.entries<Quantity>(group).map(([key, { value }]) => [key, value] as const);
-  return Object.fromEntries(entries) as Record<Key, number>;
+/** The plain numbers of a group, as `valuesOf(profile.nvme)`. */
+export function valuesOf<Name extends string>(
+  group: Readonly<Record<Name, Quantity>>,
+): Record<Name, number> {
+  const entries = Object.entries<Quantity>(group).map(
+    ([name, { value }]) => [name, value] as const,
+  );
+  return Object.fromEntries(entries) as Record<Name, number>;
 }

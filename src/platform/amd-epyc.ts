@@ -1,0 +1,40 @@
+/**
+ * `amd-epyc`: two EPYC of the Rome to Milan generations. The IOMMU model below it is SMMUv3
+ * with the times of AMD-Vi's invalidations, as for `intel-skylake`.
+ */
+
+import { extendProfile } from "./extend.js";
+import { genericArm } from "./generic-arm.js";
+import { assumed, count, ns, quoted } from "./quantity.js";
+
+export const amdEpyc = extendProfile(genericArm, {
+  name: "amd-epyc",
+  description: "two EPYC (Rome to Milan) of 64 cores, clusters of eight that share an L3",
+  system: {
+    cpus: count(128, assumed("2 x 64 cores, one thread each")),
+  },
+  machine: {
+    cpu: {
+      hitNs: ns(1.2, assumed("L1 hit of 4 cycles at 3.3 GHz")),
+      clusterTransferNs: ns(25, assumed("within a core complex, over its L3")),
+      socketTransferNs: ns(110, assumed("between core complexes over the I/O die")),
+      remoteTransferNs: ns(220, assumed("to the other socket over xGMI")),
+      memoryNs: ns(100, assumed("DDR4-3200 over the I/O die")),
+      atomicNs: ns(6, assumed("lock-prefixed operation on an owned line")),
+      fullFenceNs: ns(8, assumed("lock add on the stack: what smp_mb() is on x86")),
+      orderFenceNs: ns(0, assumed("x86 orders stores by itself: a barrier of the compiler only")),
+      cpusPerCluster: count(8, assumed("Milan: 8 cores per core complex")),
+      cpusPerSocket: count(64, assumed("EPYC 7742, 7763")),
+      cacheLines: count(8192, assumed("512 KiB private L2 of 64-byte lines")),
+    },
+    register: {
+      readNs: ns(400, assumed("uncached read over the I/O die")),
+      writeNs: ns(30, assumed("uncached write, posted")),
+    },
+    timerTickNs: ns(4e6, quoted("CONFIG_HZ=250 in the amd64 kernels of Debian and Ubuntu")),
+  },
+  smmu: {
+    syncNs: ns(700, assumed("COMPLETION_WAIT with its store to memory over the I/O die")),
+    invalidateAddressNs: ns(200, assumed("INVALIDATE_IOMMU_PAGES in each of the IOMMU's TLBs")),
+  },
+});
