@@ -80,6 +80,7 @@ describe("the package", () => {
         "iommukit/machine",
         "iommukit/platform",
         "iommukit/arch/lpae",
+        "iommukit/arch/nvme",
         "iommukit/arch/smmuv3",
         "iommukit/iova",
         "iommukit/pagetable",

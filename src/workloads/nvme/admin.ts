@@ -1,8 +1,5 @@
 /** Admin commands: identify, features, and the making of I/O queues (Base 5). */
 
-import type { DmaBuffer, DmaDevice } from "#dma";
-import type { Cpu, Routine } from "#machine";
-import { commandFailed, commandTimedOut } from "./errors.js";
 import {
   AdminOpcode,
   CommandWord,
@@ -11,7 +8,10 @@ import {
   type IdentifyWhat,
   QUEUE_CONTIGUOUS,
   setQuad,
-} from "./layout.js";
+} from "#arch/nvme";
+import type { DmaBuffer, DmaDevice } from "#dma";
+import type { Cpu, Routine } from "#machine";
+import { commandFailed, commandTimedOut } from "./errors.js";
 import { type QueuePair, TIMED_OUT } from "./queue.js";
 import { decodeStatus } from "./status.js";
 

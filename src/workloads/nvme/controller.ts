@@ -8,29 +8,27 @@
  * after the controller said that it is disabled.
  */
 
+import {
+  adminQueueAttributes,
+  type Capabilities,
+  Configuration,
+  type ControllerIdentity,
+  decodeCapabilities,
+  decodeController,
+  decodeNamespace,
+  IDENTIFY_BYTES,
+  IdentifyWhat,
+  Register,
+  Status,
+  versionText,
+} from "#arch/nvme";
 import { allocCoherent, type DmaDevice, freeCoherent } from "#dma";
 import { assert, type Cpu, hex, type PhysicalAddress, type Routine } from "#machine";
 import { type AdminQueue, createQueues, deleteQueues, identify, setQueueCount } from "./admin.js";
 import { NvmeError } from "./errors.js";
 import { IoQueue, type NvmeNamespace } from "./io.js";
-import {
-  type ControllerIdentity,
-  decodeController,
-  decodeNamespace,
-  IDENTIFY_BYTES,
-  IdentifyWhat,
-} from "./layout.js";
 import { NVME_PAGE_BYTES } from "./prp.js";
 import { allocateQueuePair, freeQueuePair } from "./queue.js";
-import {
-  adminQueueAttributes,
-  type Capabilities,
-  Configuration,
-  decodeCapabilities,
-  Register,
-  Status,
-  versionText,
-} from "./registers.js";
 
 export interface NvmeControllerOptions {
   /** The function as the DMA API sees it. */

@@ -1,6 +1,12 @@
 /** A user-space NVMe driver: queues, PRPs and I/O, all of its DMA through the DMA API. */
 
 export {
+  type Capabilities,
+  CommandWord,
+  type ControllerIdentity,
+  IoOpcode,
+} from "#arch/nvme";
+export {
   closeIoQueue,
   type NvmeController,
   type NvmeControllerOptions,
@@ -12,7 +18,5 @@ export {
 } from "./controller.js";
 export { NvmeError, type NvmeErrorCode } from "./errors.js";
 export type { IoQueue, NvmeNamespace } from "./io.js";
-export { CommandWord, type ControllerIdentity, IoOpcode } from "./layout.js";
 export type { QueuePair } from "./queue.js";
-export type { Capabilities } from "./registers.js";
 export { decodeStatus, type NvmeStatus } from "./status.js";

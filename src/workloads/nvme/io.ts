@@ -7,6 +7,7 @@
  * that timed out stays mapped until the controller has forgotten the queue.
  */
 
+import { CommandWord, IoOpcode, setQuad } from "#arch/nvme";
 import {
   Direction,
   type DirectionCode,
@@ -23,7 +24,6 @@ import {
 import type { PhysicalRange } from "#iommu";
 import { assert, type Cpu, hex, type Routine } from "#machine";
 import { commandFailed, commandTimedOut, NvmeError } from "./errors.js";
-import { CommandWord, IoOpcode, setQuad } from "./layout.js";
 import { ListPages } from "./list-pages.js";
 import {
   layPrps,

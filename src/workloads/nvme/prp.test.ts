@@ -2,7 +2,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { COMMAND_WORDS, CommandWord } from "./layout.js";
+import { COMMAND_WORDS, CommandWord } from "#arch/nvme";
 import {
   layPrps,
   NVME_PAGE_BYTES,

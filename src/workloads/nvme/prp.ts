@@ -8,8 +8,8 @@
  * the next one. Addresses are as the device sees them.
  */
 
+import { CommandWord, setQuad } from "#arch/nvme";
 import { assert } from "#machine";
-import { CommandWord, setQuad } from "./layout.js";
 
 /** The driver's controllers are set to it (CC.MPS). */
 export const NVME_PAGE_BYTES = 4096;

@@ -2,10 +2,10 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { CommandWord } from "#arch/nvme";
 import { setupDmaDevice } from "#dma";
 import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
-import { CommandWord } from "./layout.js";
 import { allocateQueuePair, freeQueuePair, type QueuePair, TIMED_OUT } from "./queue.js";
 import { FakeQueueDevice, LOST_OPCODE } from "./testing/fake-queue-device.js";
 

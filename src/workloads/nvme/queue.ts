@@ -8,9 +8,6 @@
  * has fetched, and no completion is ever without a place.
  */
 
-import { Attribute, allocCoherent, type DmaBuffer, type DmaDevice, freeCoherent } from "#dma";
-import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
-import { NvmeError } from "./errors.js";
 import {
   COMMAND_BYTES,
   COMMAND_WORDS,
@@ -18,10 +15,14 @@ import {
   CommandWord,
   CompletionOffset,
   commandIdOf,
+  completionDoorbell,
   phaseOf,
   statusFieldOf,
-} from "./layout.js";
-import { completionDoorbell, submissionDoorbell } from "./registers.js";
+  submissionDoorbell,
+} from "#arch/nvme";
+import { Attribute, allocCoherent, type DmaBuffer, type DmaDevice, freeCoherent } from "#dma";
+import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
+import { NvmeError } from "./errors.js";
 
 /** What `finish` returns when time is up; a status field is never negative. */
 export const TIMED_OUT = -1;

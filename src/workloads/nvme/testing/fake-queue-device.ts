@@ -6,16 +6,17 @@
  * CDW12 counts the commands.
  */
 
-import { type Agent, assert, type Cell, loneCell, type Machine, type Routine } from "#machine";
 import {
   COMMAND_BYTES,
   COMMAND_WORDS,
   COMPLETION_BYTES,
   CommandWord,
   commandIdOf,
-} from "../layout.js";
+  completionDoorbell,
+  submissionDoorbell,
+} from "#arch/nvme";
+import { type Agent, assert, type Cell, loneCell, type Machine, type Routine } from "#machine";
 import type { QueuePair } from "../queue.js";
-import { completionDoorbell, submissionDoorbell } from "../registers.js";
 
 /** Commands with this opcode are never completed. */
 export const LOST_OPCODE = 0x7f;

@@ -1,6 +1,6 @@
 /**
- * Layouts of what lies in memory: commands, completions, and the fields that we use of the
- * identify data (NVM Express Base Specification 2.0; NVM Command Set Specification 1.0).
+ * Layouts of what lies in memory, for driver and controller: commands, completions, and the
+ * fields that we use of the identify data (NVM Express Base Specification 2.0; NVM Command Set Specification 1.0).
  */
 
 /** A submission queue entry has 16 words (Base 3.3.3.1). */
@@ -63,6 +63,11 @@ export function setQuad(words: Uint32Array, word: number, value: number): void {
   words[word + 1] = Math.floor(value / 2 ** 32);
 }
 
+/** The status field of a completion that has this type and code (Base 3.3.3.2.1). */
+export function statusField(type: number, code: number, doNotRetry: boolean): number {
+  return code | (type << 8) | (doNotRetry ? 1 << 14 : 0);
+}
+
 /** CNS of the identify command (Base 5.17.1). */
 export const IdentifyWhat = { namespace: 0x00, controller: 0x01 } as const;
 export const IDENTIFY_BYTES = 4096;
@@ -70,8 +75,15 @@ export const IDENTIFY_BYTES = 4096;
 /** Feature identifier 07h: number of queues (Base 5.27.1.5). */
 export const FEATURE_QUEUE_COUNT = 0x07;
 
+/** Feature identifier 08h: interrupt coalescing (Base 5.27.1.6). */
+export const FEATURE_INTERRUPT_COALESCING = 0x08;
+/** TIME counts these. */
+export const COALESCING_TIME_UNIT_NS = 100_000;
+
 /** Flags in word 11 of the create commands (Base 5.4, 5.5): the queue is contiguous. */
 export const QUEUE_CONTIGUOUS = 1 << 0;
+/** And, of a completion queue: it interrupts, with the vector in bits 31:16. */
+export const QUEUE_INTERRUPTS = 1 << 1;
 
 /** Identify controller, CNS 01h (Base 5.17.2.1). */
 export interface ControllerIdentity {
@@ -96,6 +108,20 @@ export function decodeController(bytes: Uint8Array): ControllerIdentity {
     namespaceIdMax: view.getUint32(516, true),
     volatileWriteCache: (view.getUint8(525) & 1) !== 0,
   };
+}
+
+/** Fills in what a controller says of itself; the rest stays 0. */
+export function encodeController(bytes: Uint8Array, identity: ControllerIdentity): void {
+  const view = viewOf(bytes);
+  putAscii(bytes, 4, 20, identity.serialNumber);
+  putAscii(bytes, 24, 40, identity.modelNumber);
+  putAscii(bytes, 64, 8, identity.firmwareRevision);
+  view.setUint8(77, identity.transferPagesLg2);
+  // SQES and CQES: entries of 2^6 and 2^4 bytes, both required and largest.
+  view.setUint8(512, 0x66);
+  view.setUint8(513, 0x44);
+  view.setUint32(516, identity.namespaceIdMax, true);
+  view.setUint8(525, identity.volatileWriteCache ? 1 : 0);
 }
 
 /** Identify namespace, CNS 00h (NVM 4.1.5.1). */
@@ -125,6 +151,23 @@ export function decodeNamespace(bytes: Uint8Array): NamespaceIdentity {
   };
 }
 
+/** Fills in a namespace of one format, all of it allocated. */
+export function encodeNamespace(bytes: Uint8Array, identity: NamespaceIdentity): void {
+  const { blockCount, blockBytes, metadataBytes } = identity;
+  const view = viewOf(bytes);
+  // NSZE, NCAP, NUSE.
+  for (const offset of [0, 8, 16]) {
+    view.setUint32(offset, blockCount >>> 0, true);
+    view.setUint32(offset + 4, Math.floor(blockCount / 2 ** 32), true);
+  }
+  view.setUint32(FORMATS_OFFSET, (Math.log2(blockBytes) << 16) | metadataBytes, true);
+}
+
+/** The 64-bit value in words `word` and `word + 1`; addresses are below 2^53. */
+export function quadOf(words: Uint32Array, word: number): number {
+  return words[word] + words[word + 1] * 2 ** 32;
+}
+
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -132,4 +175,10 @@ function viewOf(bytes: Uint8Array): DataView {
 /** Text is padded with blanks. */
 function ascii(bytes: Uint8Array, offset: number, sizeBytes: number): string {
   return String.fromCharCode(...bytes.subarray(offset, offset + sizeBytes)).trimEnd();
+}
+
+function putAscii(bytes: Uint8Array, offset: number, sizeBytes: number, text: string): void {
+  for (let index = 0; index < sizeBytes; index++) {
+    bytes[offset + index] = index < text.length ? text.charCodeAt(index) : 0x20;
+  }
 }

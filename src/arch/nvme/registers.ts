@@ -3,8 +3,6 @@
  * over PCIe Transport Specification 1.0, 3.1.2).
  */
 
-import type { PhysicalAddress } from "#machine";
-
 /** Offsets from the start of BAR 0. */
 export const Register = {
   /** CAP, 64 bits (3.1.3.1). */
@@ -13,6 +11,8 @@ export const Register = {
   version: 0x08,
   /** INTMS: ones mask interrupt vectors (3.1.3.3). */
   interruptMaskSet: 0x0c,
+  /** INTMC: ones unmask (3.1.3.4). */
+  interruptMaskClear: 0x10,
   /** CC (3.1.3.5). */
   configuration: 0x14,
   /** CSTS (3.1.3.6). */
@@ -57,6 +57,17 @@ export function decodeCapabilities(lo: number, hi: number): Capabilities {
   };
 }
 
+/** CAP, as two halves. Queues are contiguous (CQR); pages are of the smallest size only. */
+export function encodeCapabilities(capabilities: Capabilities): readonly [number, number] {
+  const { queueEntriesMax, readyTimeoutNs, doorbellStrideBytes } = capabilities;
+  const timeout = Math.ceil(readyTimeoutNs / READY_TIMEOUT_UNIT_NS);
+  const lo = ((queueEntriesMax - 1) | (1 << 16) | (timeout << 24)) >>> 0;
+  const page = Math.log2(capabilities.pageBytesMin) - PAGE_LG2_MIN;
+  const nvm = capabilities.nvmCommandSet ? 1 << 5 : 0;
+  const hi = Math.log2(doorbellStrideBytes / 4) | nvm | (page << 16) | (page << 20);
+  return [lo, hi >>> 0];
+}
+
 /** AQA for queues of `entries` each: 12 bits per queue, 0's based. */
 export function adminQueueAttributes(entries: number): number {
   return ((entries - 1) << 16) | (entries - 1);
@@ -91,18 +102,18 @@ export function versionText(version: number): string {
 
 /** Where the new tail of a submission queue is written. */
 export function submissionDoorbell(
-  registers: PhysicalAddress,
+  registers: number,
   queueId: number,
   strideBytes: number,
-): PhysicalAddress {
+): number {
   return registers + Register.doorbells + 2 * queueId * strideBytes;
 }
 
 /** Where the new head of a completion queue is written. */
 export function completionDoorbell(
-  registers: PhysicalAddress,
+  registers: number,
   queueId: number,
   strideBytes: number,
-): PhysicalAddress {
+): number {
   return registers + Register.doorbells + (2 * queueId + 1) * strideBytes;
 }
