@@ -27,8 +27,10 @@ export {
   whyNoQemu,
 } from "./qemu/index.js";
 export { Random } from "./random.js";
+export { Rcu, RcuPointer } from "./rcu.js";
 export { type RegisterBlock, RegisterMap } from "./registers.js";
 export type { Routine, Step, Suspension } from "./routine.js";
+export { RwLock } from "./rwlock.js";
 export {
   type SequentialMachineFace,
   type SequentialOptions,
