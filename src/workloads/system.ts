@@ -15,7 +15,12 @@ import {
   setupDmaDevice,
   unmapPage,
 } from "#dma";
-import { createSmmuV3Driver, type SmmuV3Driver } from "#drivers/smmuv3";
+import {
+  type CommandQueueKind,
+  createSmmuV3Driver,
+  type SmmuV3Driver,
+  type SyncCompletion,
+} from "#drivers/smmuv3";
 import {
   createDmaDevice,
   type DmaDevice as DmaHardware,
@@ -53,6 +58,10 @@ export interface SystemOptions {
   readonly profile?: Profile;
   readonly seed?: number;
   readonly onCommand?: CommandListener;
+  /** The kernel's lock-less queue where not given. */
+  readonly commandQueue?: CommandQueueKind;
+  /** How CPUs wait for a CMD_SYNC; by polling where not given. With `msi` the SMMU has MSIs. */
+  readonly syncCompletion?: SyncCompletion;
   /** Makes the allocator of each device's addresses; by default the tree with magazines. */
   readonly iovaAllocator?: IovaAllocatorMaker;
 }
@@ -101,11 +110,17 @@ export function createSystem(options: SystemOptions = {}): System {
   const mode = options.mode ?? "strict";
   const machine = createMachine(options);
   const origins = new CommandOrigins();
-  const driver = createSmmuV3Driver(machine, { base: SMMU_BASE, onIssue: origins.issued });
-  const { onCommand, profile } = options;
+  const { onCommand, profile, commandQueue, syncCompletion = "poll" } = options;
+  const driver = createSmmuV3Driver(machine, {
+    base: SMMU_BASE,
+    onIssue: origins.issued,
+    syncCompletion,
+    ...(commandQueue === undefined ? {} : { commandQueue }),
+  });
   const smmu = createSmmuV3(machine, {
     base: SMMU_BASE,
     interrupts: { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt },
+    capabilities: { msi: syncCompletion === "msi" },
     ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
     ...(onCommand === undefined
       ? {}

@@ -29,6 +29,12 @@ export class CommandBatch {
   /** Where the part of the queue starts that this CPU publishes. */
   ownedStart = 0;
   readonly isMyTurn: CellTest = (ownerProd) => ownerProd === this.ownedStart;
+  /** Whether this CPU publishes what it reserves, and how many CMD_SYNCs are in that. */
+  isOwner = false;
+  gatheredSyncs = 0;
+  /** Number of the CMD_SYNC that is waited for; numbers have 32 bits and wrap. */
+  syncNumber = 0;
+  readonly isSyncReached: CellTest = (reached) => ((reached - this.syncNumber) | 0) >= 0;
 
   /** Whether a command can be appended; some SMMUs must not be given 64 without a CMD_SYNC. */
   hasRoom(forceSync: boolean): boolean {

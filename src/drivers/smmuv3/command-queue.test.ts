@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { COMMAND_WORDS, Opcode, Register } from "#arch/smmuv3";
+import { COMMAND_BYTES, COMMAND_WORDS, Opcode, REGISTERS_BYTES, Register } from "#arch/smmuv3";
 import {
   type Cpu,
   Line,
@@ -11,16 +11,18 @@ import {
 } from "#machine";
 import { genericArm, machineCosts } from "#platform";
 import { BATCH_COMMANDS, CommandBatches } from "./command-batch.js";
-import { CommandQueue } from "./command-queue.js";
+import { type CommandQueue, type CommandQueueKind, createCommandQueue } from "./command-queue.js";
 import { Poll } from "./poll.js";
 import { QueueLock } from "./queue-lock.js";
 import type { SmmuReport } from "./reports.js";
 import { StubSmmu } from "./testing/stub-smmu.js";
 
 const RING = 0x100_0000;
+const SYNC_WORD = 0x200_0000;
 const REGISTERS = 0x900_0000;
 /** The smallest queue that a full batch and its CMD_SYNC fit: 128 slots. */
 const TINY_LG2 = 7;
+const RING_BYTES = COMMAND_BYTES * 2 ** TINY_LG2;
 
 interface Bench {
   readonly machine: Machine;
@@ -30,19 +32,37 @@ interface Bench {
   readonly reports: SmmuReport[];
 }
 
-function bench(machine: Machine, commandNs: number, msiPolling: boolean): Bench {
+const LOCKLESS: CommandQueueKind = { kind: "lockless" };
+const KINDS: readonly CommandQueueKind[] = [
+  LOCKLESS,
+  { kind: "lockless", reservation: "fetch-add" },
+  { kind: "spinlock" },
+  { kind: "spinlock", mergeSyncs: true },
+];
+
+function bench(
+  machine: Machine,
+  commandNs: number,
+  msi: boolean,
+  kind: CommandQueueKind = LOCKLESS,
+  instance = 0,
+): Bench {
   const reports: SmmuReport[] = [];
+  const base = REGISTERS + instance * REGISTERS_BYTES;
+  const ring = RING + instance * RING_BYTES;
   const consumer = new StubSmmu(machine, {
-    base: REGISTERS,
+    base,
     commandNs,
-    registers: { [Register.CMDQ_BASE]: RING | TINY_LG2 },
+    registers: { [Register.CMDQ_BASE]: ring | TINY_LG2 },
   });
-  const queue = new CommandQueue({
-    ring: RING,
+  const queue = createCommandQueue(kind, {
+    ring,
+    cpuCount: machine.cpus.length,
+    completion: msi ? "msi" : "poll",
+    syncWord: SYNC_WORD + instance * 64,
     sizeLg2: TINY_LG2,
-    prodRegister: REGISTERS + Register.CMDQ_PROD,
-    consRegister: REGISTERS + Register.CMDQ_CONS,
-    msiPolling,
+    prodRegister: base + Register.CMDQ_PROD,
+    consRegister: base + Register.CMDQ_CONS,
     report: (what) => void reports.push(what),
   });
   return { machine, queue, consumer, batches: new CommandBatches(), reports };
@@ -71,8 +91,12 @@ interface Plan {
   readonly sync: boolean;
 }
 
-/** Every CPU issues its lists; whatever is consumed must be those lists, each in one piece. */
-function play(on: Bench, plans: readonly (readonly Plan[])[]): void {
+/** Every CPU issues its lists; `check` gets to see what was consumed when all have ended. */
+function play(
+  on: Bench,
+  plans: readonly (readonly Plan[])[],
+  check: (consumer: StubSmmu, plans: readonly (readonly Plan[])[]) => void = checkWhole,
+): void {
   plans.forEach((lists, cpuId) => {
     on.machine.start(cpuId, function* (cpu) {
       for (let list = 0; list < lists.length; list++) {
@@ -86,7 +110,7 @@ function play(on: Bench, plans: readonly (readonly Plan[])[]): void {
   });
   on.machine.run();
   on.machine.advance(1e9);
-  checkConsumed(on.consumer, plans);
+  check(on.consumer, plans);
   expect(on.reports).toEqual([]);
 }
 
@@ -105,8 +129,21 @@ function isSync(word: number): boolean {
   return (word & 0xff) === Opcode.SYNC;
 }
 
+/** Fails unless what was consumed are the commands of all lists, those of a CPU in its order. */
+function checkInOrder(consumer: StubSmmu, plans: readonly (readonly Plan[])[]): void {
+  const seen: number[][][] = plans.map(() => []);
+  for (let at = 0; at < consumer.words.length; at += COMMAND_WORDS) {
+    const [opcode, cpuId, list, position] = consumer.words.slice(at, at + COMMAND_WORDS);
+    if (!isSync(opcode)) seen[cpuId].push([list, position]);
+  }
+  const wanted = plans.map((lists) =>
+    lists.flatMap(({ length }, list) => Array.from({ length }, (_, position) => [list, position])),
+  );
+  expect(seen).toEqual(wanted);
+}
+
 /** Takes the consumed stream apart; fails unless it is the lists, each whole, in CPU order. */
-function checkConsumed(consumer: StubSmmu, plans: readonly (readonly Plan[])[]): void {
+function checkWhole(consumer: StubSmmu, plans: readonly (readonly Plan[])[]): void {
   const { words } = consumer;
   const next = plans.map(() => 0);
   const lone = plans.flat().filter((plan) => plan.length === 0).length;
@@ -152,7 +189,119 @@ function plansFor(cpus: { min: number; max: number }): fc.Arbitrary<Plan[][]> {
 
 const costs = machineCosts(genericArm);
 
-describe("the command queue", () => {
+describe("every kind of command queue", () => {
+  const settings = fc.record({
+    kind: fc.constantFrom(...KINDS),
+    // What a command takes: of the order of a line transfer, and much longer than a list's issue.
+    commandNs: fc.constantFrom(50, 2_000),
+    msi: fc.boolean(),
+  });
+
+  it("delivers all commands, each CPU's in its order, before the CMD_SYNC behind them", () => {
+    fc.assert(
+      fc.property(plansFor({ min: 1, max: 8 }), settings, (plans, { kind, commandNs, msi }) => {
+        const machine = timedMachine({ cpus: plans.length, costs });
+        play(bench(machine, commandNs, msi, kind), plans, checkInOrder);
+      }),
+      { numRuns: 80 },
+    );
+  });
+
+  it.each(KINDS)("completes one CMD_SYNC per list, or fewer if it merges them (%o)", (kind) => {
+    const plans = Array.from({ length: 32 }, () =>
+      Array.from({ length: 4 }, () => ({ length: 1, sync: true })),
+    );
+    const on = bench(timedMachine({ cpus: 32, costs }), 50, true, kind);
+    play(on, plans, checkInOrder);
+    const syncs = on.consumer.words.filter((word, at) => at % COMMAND_WORDS === 0 && isSync(word));
+    const merges = kind.kind === "spinlock" && kind.mergeSyncs === true;
+    if (merges) expect(syncs.length).toBeLessThan(32 * 4);
+    else expect(syncs).toHaveLength(32 * 4);
+  });
+
+  it.each(KINDS.flatMap((kind) => [true, false].map((msi) => ({ kind, msi }))))(
+    "goes to several SMMUs at once: $kind, MSI $msi",
+    ({ kind, msi }) => {
+      // Two SMMUs that take 20 us a command: one after the other would be 2 * 2 * 20 us.
+      const machine = timedMachine({ cpus: 2, costs });
+      const all = [bench(machine, 20_000, msi, kind), bench(machine, 20_000, msi, kind, 1)];
+      const [{ batches }] = all;
+      const tickets: number[] = [];
+      machine.call(0, function* (cpu) {
+        const batch = batches.take(cpu);
+        for (const [index, { queue }] of all.entries()) {
+          batch.words.set([Opcode.PREFETCH_CONFIG, 0, index, 0], batch.append(cpu));
+          tickets.push(yield* queue.submit(cpu, batch));
+          expect(batch.count).toBe(0);
+        }
+        for (const [index, { queue, consumer }] of all.entries()) {
+          expect(yield* queue.wait(cpu, batch, tickets[index])).toBe(true);
+          expect(consumer.words[2]).toBe(index);
+        }
+        batches.give(cpu);
+      });
+      // Only the spinlock queue without MSIs does the waiting while it submits.
+      const isSerial = kind.kind === "spinlock" && !msi;
+      if (isSerial) expect(machine.nowNs).toBeGreaterThan(80_000);
+      else expect(machine.nowNs).toBeLessThan(60_000);
+      machine.call(0, function* (cpu) {
+        // Interrupts are on again, as often as they were turned off.
+        let taken = false;
+        cpu.raise({
+          name: "probe",
+          cpuId: 0,
+          handler: function* (): Routine {
+            taken = true;
+          },
+        });
+        yield* cpu.delay(10_000);
+        expect(taken).toBe(true);
+      });
+    },
+  );
+
+  it.each(KINDS.flatMap((kind) => [true, false].map((msi) => ({ kind, msi }))))(
+    "reports a CMD_SYNC that does not complete in a second: $kind, MSI $msi",
+    ({ kind, msi }) => {
+      const on = bench(sequentialMachine(), 0, msi, kind);
+      on.consumer.stall(true, on.machine.cpus[0]);
+      const completed = on.machine.call(0, (cpu) => issueList(cpu, on, 0, 1, true));
+      expect(completed).toBe(false);
+      expect(on.reports).toEqual([expect.objectContaining({ kind: "sync timeout" })]);
+      expect(on.machine.nowNs).toBeGreaterThanOrEqual(1e9);
+    },
+  );
+});
+
+describe("the queue that reserves by fetch-add", () => {
+  const kind: CommandQueueKind = { kind: "lockless", reservation: "fetch-add" };
+
+  it("keeps lists whole that are no longer than its share of the ring", () => {
+    // 128 slots for 8 CPUs: 16 each, a CMD_SYNC included.
+    const plans = Array.from({ length: 8 }, (_, cpuId) =>
+      Array.from({ length: 12 }, (_, list) => ({ length: 1 + ((cpuId + list) % 15), sync: true })),
+    );
+    play(bench(timedMachine({ cpus: 8, costs }), 50, false, kind), plans);
+  });
+
+  it("keeps its place with the ring always overbooked, by half as many CPUs as slots", () => {
+    const plans = Array.from({ length: 64 }, () => [
+      { length: 3, sync: true },
+      { length: 2, sync: false },
+      { length: 1, sync: true },
+    ]);
+    play(bench(timedMachine({ cpus: 64, costs }), 500, true, kind), plans, checkInOrder);
+  });
+
+  it("waits for each list, or lists that nobody waits for could overbook the ring", () => {
+    const lists = Array.from({ length: 9 }, () => ({ length: BATCH_COMMANDS, sync: false }));
+    const on = bench(timedMachine({ costs }), 500, false, kind);
+    play(on, [lists], checkInOrder);
+    expect(on.consumer.words.filter((word, at) => at % 4 === 0 && isSync(word))).toHaveLength(9);
+  });
+});
+
+describe("the lock-less command queue", () => {
   it("delivers every list once, whole and in its CPU's order, on the sequential machine", () => {
     fc.assert(
       fc.property(plansFor({ min: 1, max: 4 }), fc.boolean(), (plans, msi) => {
@@ -204,19 +353,6 @@ describe("the command queue", () => {
     const lists = Array.from({ length: 9 }, () => ({ length: BATCH_COMMANDS, sync: false }));
     play(bench(timedMachine({ costs }), 500, false), [lists]);
   });
-
-  it.each([false, true])(
-    "reports a CMD_SYNC that does not complete in a second (MSI: %s)",
-    (msi) => {
-      const on = bench(sequentialMachine(), 0, msi);
-      on.consumer.stall(true, on.machine.cpus[0]);
-      const completed = on.machine.call(0, (cpu) => issueList(cpu, on, 0, 1, true));
-      expect(completed).toBe(false);
-      // The list's command is in slot 0, its CMD_SYNC in slot 1.
-      expect(on.reports).toEqual([expect.objectContaining({ kind: "sync timeout", slot: 1 })]);
-      expect(on.machine.nowNs).toBeGreaterThanOrEqual(1e9);
-    },
-  );
 
   it("leaves room behind: the last one out has told how far the hardware is", () => {
     const on = bench(sequentialMachine(), 0, false);
@@ -298,7 +434,7 @@ describe("the queue's lock", () => {
     for (const id of [1, 2]) {
       machine.start(id, function* (cpu) {
         yield* cpu.delay(100 * id);
-        yield* lock.lockShared(cpu);
+        yield* lock.lockShared(cpu, 1);
         order.push("shared");
         yield* cpu.delay(1000);
         yield* lock.unlockShared(cpu);

@@ -28,7 +28,12 @@ import {
   type Master,
 } from "./attach.js";
 import { CommandBatches } from "./command-batch.js";
-import { CommandQueue, type IssueListener } from "./command-queue.js";
+import {
+  type CommandQueue,
+  type CommandQueueKind,
+  createCommandQueue,
+  type IssueListener,
+} from "./command-queue.js";
 import { SmmuDomain } from "./domain.js";
 import { EventQueue } from "./event-queue.js";
 import { handleGlobalErrors } from "./gerror.js";
@@ -36,12 +41,16 @@ import { type Features, probe } from "./probe.js";
 import { type ReportListener, type SmmuReport, SmmuV3Error } from "./reports.js";
 import { disable, type ResetTarget, reset } from "./reset.js";
 import { StreamTable } from "./stream-table.js";
+import type { SyncCompletion } from "./sync-completion.js";
 
 /**
  * A queue takes at most 1 MiB, what the kernel can get in one piece with its contiguous memory
  * allocator (Q_MAX_SZ_SHIFT: CONFIG_CMA_ALIGNMENT 8 plus 4 KiB pages): 65536 commands, 32768 events.
  */
 const QUEUE_BYTES_LG2_MAX = 20;
+
+/** A line, so that waiting CPUs share it with nothing else. */
+const SYNC_WORD_BYTES = 64;
 
 export interface SmmuV3DriverOptions {
   readonly name?: string;
@@ -52,8 +61,13 @@ export interface SmmuV3DriverOptions {
   /** Upper limits of log2 of the queues' entries, below what the hardware offers. */
   readonly commandQueueLg2Max?: number;
   readonly eventQueueLg2Max?: number;
-  /** Wait for CMD_SYNC by MSI where the SMMU can (kernel: arm-smmu-v3.disable_msipolling). */
-  readonly msiPolling?: boolean;
+  /** The kernel's lock-less queue where not given. */
+  readonly commandQueue?: CommandQueueKind;
+  /**
+   * How to wait for a CMD_SYNC; `msi` where not given, and `poll` where the SMMU has no MSIs
+   * or no coherent access (kernel: arm-smmu-v3.disable_msipolling).
+   */
+  readonly syncCompletion?: SyncCompletion;
   /** Kernels up to 6.12 split a block of which a part is unmapped; newer ones, and we, refuse. */
   readonly unmapPartOfBlock?: PartOfBlock;
   /** Sees which CPU issues how many commands, in the order of the queue. */
@@ -73,9 +87,9 @@ export interface SmmuV3Driver extends IommuDriver {
   shutdown(cpu: Cpu): Routine;
 }
 
-/** Of the machine the driver takes its memory only: it may be any, one that is not ours too. */
+/** Of the machine the driver takes little: it may be any, one that is not ours too. */
 export function createSmmuV3Driver(
-  machine: Pick<Machine, "frames">,
+  machine: Pick<Machine, "frames" | "cpus">,
   options: SmmuV3DriverOptions,
 ): SmmuV3Driver {
   return new SmmuV3(machine, options);
@@ -89,7 +103,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly deferredFlush = true;
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
-  readonly #machine: Pick<Machine, "frames">;
+  readonly #machine: Pick<Machine, "frames" | "cpus">;
   readonly #options: SmmuV3DriverOptions;
   readonly #base: PhysicalAddress;
   readonly #attachLock = new SpinLock("smmu attach");
@@ -98,7 +112,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly #reportListeners: ReportListener[] = [];
   #running: Running | undefined;
 
-  constructor(machine: Pick<Machine, "frames">, options: SmmuV3DriverOptions) {
+  constructor(machine: Pick<Machine, "frames" | "cpus">, options: SmmuV3DriverOptions) {
     this.#machine = machine;
     this.#options = options;
     this.#base = options.base;
@@ -228,12 +242,18 @@ class SmmuV3 implements SmmuV3Driver {
       QUEUE_BYTES_LG2_MAX - Math.log2(COMMAND_BYTES),
       this.#options.commandQueueLg2Max ?? Number.POSITIVE_INFINITY,
     );
-    return new CommandQueue({
-      ring: yield* this.#machine.frames.allocate(cpu, COMMAND_BYTES * 2 ** sizeLg2),
+    const { frames, cpus } = this.#machine;
+    const byMsi = features.msi && features.coherent && this.#options.syncCompletion !== "poll";
+    const kind = this.#options.commandQueue ?? { kind: "lockless" };
+    const wantsWord = byMsi && kind.kind === "spinlock";
+    return createCommandQueue(kind, {
+      ring: yield* frames.allocate(cpu, COMMAND_BYTES * 2 ** sizeLg2),
       sizeLg2,
+      cpuCount: cpus.length,
+      syncWord: wantsWord ? yield* frames.allocate(cpu, SYNC_WORD_BYTES) : undefined,
       prodRegister: this.#base + Register.CMDQ_PROD,
       consRegister: this.#base + Register.CMDQ_CONS,
-      msiPolling: features.msi && features.coherent && (this.#options.msiPolling ?? true),
+      completion: byMsi ? "msi" : "poll",
       report: this.#report,
       onIssue: this.#options.onIssue,
     });

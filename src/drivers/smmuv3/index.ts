@@ -1,5 +1,6 @@
 /** The driver of Arm's SMMUv3. */
 
+export type { CommandQueueKind, ReservationKind } from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
 export type { Features } from "./probe.js";
@@ -9,3 +10,4 @@ export {
   SmmuV3Error,
   type SmmuV3ErrorCode,
 } from "./reports.js";
+export type { SyncCompletion } from "./sync-completion.js";

@@ -1,7 +1,7 @@
 /**
  * How long a CPU that waits for the SMMU waits between two looks (kernel: queue_poll in
- * arm-smmu-v3.c): a few relaxed spins, then a delay that doubles each time, until one
- * second has passed.
+ * arm-smmu-v3.c): a few relaxed spins, then a delay that doubles each time, until the
+ * time is up, one second mostly.
  *
  * A `Poll` belongs to whoever waits; it is reused and allocates nothing.
  */
@@ -21,10 +21,10 @@ export class Poll {
   #delayNs = FIRST_DELAY_NS;
   #lastNs = 0;
 
-  begin(agent: Agent): void {
+  begin(agent: Agent, timeoutNs: number = POLL_TIMEOUT_NS): void {
     this.#spins = 0;
     this.#delayNs = FIRST_DELAY_NS;
-    this.#lastNs = agent.now() + POLL_TIMEOUT_NS;
+    this.#lastNs = agent.now() + timeoutNs;
   }
 
   /** Nanoseconds to let pass before the next look; -1 when the time is up. */

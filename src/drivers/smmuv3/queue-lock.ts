@@ -20,9 +20,12 @@ export class QueueLock {
     this.#holders = new Cell(line, "cmdq lock");
   }
 
-  /** A waiter counts itself in first, so no further exclusive holder can overtake it. */
-  *lockShared(cpu: Cpu): Routine {
-    const before = yield* cpu.fetchAdd(this.#holders, 1);
+  /**
+   * For `count` holders at once. They are counted in first, so that no further exclusive
+   * holder can overtake them.
+   */
+  *lockShared(cpu: Cpu, count: number): Routine {
+    const before = yield* cpu.fetchAdd(this.#holders, count);
     if (before < 0) yield* cpu.waitUntil(this.#holders, isPositive);
   }
 

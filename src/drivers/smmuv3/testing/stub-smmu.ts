@@ -59,6 +59,7 @@ export class StubSmmu implements RegisterBlock {
   readonly #commandNs: number;
   readonly #memory: PhysicalMemory;
   #stalled = false;
+  #messageData = 0;
 
   constructor(machine: Machine, options: StubOptions) {
     this.base = options.base;
@@ -157,7 +158,7 @@ export class StubSmmu implements RegisterBlock {
       yield* agent.idleUntil(this.#doorbell, this.#hasWork);
       yield* agent.delay(this.#commandNs);
       const messageAddress = this.#execute();
-      if (messageAddress !== 0) yield* agent.write32(messageAddress, 0);
+      if (messageAddress !== 0) yield* agent.write32(messageAddress, this.#messageData);
     }
   }
 
@@ -169,6 +170,7 @@ export class StubSmmu implements RegisterBlock {
       this.#memory.read32(at + offset),
     );
     this.words.push(opcode, data, messageLo, messageHi);
+    this.#messageData = data;
     this.set(Register.CMDQ_CONS, (cons + 1) & (2 * 2 ** this.sizeLg2 - 1));
     return (opcode & 0xff) === Opcode.SYNC ? messageLo + messageHi * 2 ** 32 : 0;
   }

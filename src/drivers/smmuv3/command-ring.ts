@@ -1,0 +1,70 @@
+/**
+ * The command queue's ring in memory and its two registers, as every kind of queue uses them.
+ * Indices are those of the registers, slot and wrap bit. Nothing here is shared state of the
+ * software: that belongs to the queues.
+ */
+
+import { COMMAND_BYTES, COMMAND_WORDS, queueSlot, queueSpace } from "#arch/smmuv3";
+import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
+import { BATCH_COMMANDS, type CommandBatch } from "./command-batch.js";
+
+/** A full batch and its CMD_SYNC must fit, and a valid map is whole words. */
+const SIZE_LG2_MIN = Math.ceil(Math.log2(BATCH_COMMANDS + 1));
+/** What the architecture allows (IDR1.CMDQS), and what packed indices have bits for. */
+const SIZE_LG2_MAX = 19;
+
+export interface CommandRingOptions {
+  /** 16 bytes per slot, naturally aligned. */
+  readonly ring: PhysicalAddress;
+  readonly sizeLg2: number;
+  readonly prodRegister: PhysicalAddress;
+  readonly consRegister: PhysicalAddress;
+}
+
+export class CommandRing {
+  readonly address: PhysicalAddress;
+  readonly sizeLg2: number;
+  readonly size: number;
+  /** Slot and wrap bit of an index. */
+  readonly indexMask: number;
+  readonly prodRegister: PhysicalAddress;
+  readonly consRegister: PhysicalAddress;
+
+  constructor(options: CommandRingOptions) {
+    const { sizeLg2 } = options;
+    assert(sizeLg2 >= SIZE_LG2_MIN, `the command queue has at least ${2 ** SIZE_LG2_MIN} slots`);
+    assert(sizeLg2 <= SIZE_LG2_MAX, `the command queue has at most ${2 ** SIZE_LG2_MAX} slots`);
+    this.address = options.ring;
+    this.sizeLg2 = sizeLg2;
+    this.size = 2 ** sizeLg2;
+    this.indexMask = 2 * this.size - 1;
+    this.prodRegister = options.prodRegister;
+    this.consRegister = options.consRegister;
+  }
+
+  /** Address of a slot by an index, or by one that went past the wrap. */
+  slotAddress(index: number): PhysicalAddress {
+    return this.address + queueSlot(index, this.sizeLg2) * COMMAND_BYTES;
+  }
+
+  /** Slots from `prod` on that are free; none or less when `prod` is more than the size ahead. */
+  free(prod: number, cons: number): number {
+    return queueSpace(prod, cons, this.sizeLg2);
+  }
+
+  /** Writes `count` commands of the batch, from its `first`-th on, into the slots from `index` on. */
+  *write(cpu: Cpu, batch: CommandBatch, first: number, count: number, index: number): Routine {
+    const { words } = batch;
+    for (let done = 0; done < count; done++) {
+      const at = this.slotAddress(index + done);
+      const from = (first + done) * COMMAND_WORDS;
+      yield* cpu.write64(at, words[from], words[from + 1]);
+      yield* cpu.write64(at + 8, words[from + 2], words[from + 3]);
+    }
+  }
+
+  /** The hardware's index, without the error code. */
+  *readCons(cpu: Cpu): Routine<number> {
+    return (yield* cpu.readRegister32(this.consRegister)) & this.indexMask;
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * The lock-less, multi-producer command queue (kernel: arm_smmu_cmdq_issue_cmdlist).
+ *
+ * CPUs reserve slots without a lock. The first to reserve after a publication is the
+ * *owner*: it publishes to the hardware what it and those after it have reserved, once all
+ * of it is written. Whoever appended a CMD_SYNC waits for it to complete. A list of commands
+ * is never interleaved with another, unless it is longer than a reservation may be.
+ *
+ * `LocklessQueue` owns the owners' turn, the valid map and the queue's lock; the shadow
+ * indices are its `Reservation`'s; callers own their batches.
+ */
+
+import { queueSlot } from "#arch/smmuv3";
+import { assert, Cell, type Cpu, Line, type PhysicalAddress, type Routine } from "#machine";
+import type { CommandBatch } from "./command-batch.js";
+import type {
+  CommandQueue,
+  CommandQueueOptions,
+  ReservationKind,
+  SyncTicket,
+} from "./command-queue.js";
+import { CommandRing } from "./command-ring.js";
+import { QueueLock } from "./queue-lock.js";
+import { QueueRoom } from "./queue-room.js";
+import type { ReportListener } from "./reports.js";
+import { CompareExchange, FetchAdd, type Reservation } from "./reservation.js";
+import { buildMsiSync, buildSync, pollCons, pollMsi, TIMED_OUT } from "./sync-completion.js";
+
+/** Slots per word of the valid map, words per line of it. */
+const VALID_SLOTS = 32;
+const VALID_WORDS_PER_LINE = 16;
+/** What the MSI writes over the opcode's word of its own CMD_SYNC: no opcode. */
+const MSI_DATA = 0;
+
+export class LocklessQueue implements CommandQueue {
+  readonly #ring: CommandRing;
+  readonly #byMsi: boolean;
+  readonly #report: ReportListener;
+  readonly #reservation: Reservation;
+  readonly #room: QueueRoom;
+  readonly #lock: QueueLock;
+  /** Up to where owners have published. */
+  readonly #ownerProd: Cell;
+  /** One bit per slot: set means written on even laps, clear means written on odd ones. */
+  readonly #validMap: Cell[] = [];
+
+  constructor(reservation: ReservationKind, options: CommandQueueOptions) {
+    const ring = new CommandRing(options);
+    this.#ring = ring;
+    this.#byMsi = options.completion === "msi";
+    this.#report = options.report;
+    this.#reservation =
+      reservation === "compare-exchange"
+        ? new CompareExchange(ring, options.onIssue)
+        : new FetchAdd(ring, options.cpuCount, options.onIssue);
+    const line = new Line("cmdq owner and lock");
+    this.#ownerProd = new Cell(line, "cmdq owner prod");
+    this.#lock = new QueueLock(line);
+    this.#room = new QueueRoom(ring, this.#lock, options.report);
+    let mapLine = line;
+    for (let word = 0; word < ring.size / VALID_SLOTS; word++) {
+      if (word % VALID_WORDS_PER_LINE === 0) mapLine = new Line("cmdq valid map");
+      this.#validMap.push(new Cell(mapLine, `cmdq valid ${word * VALID_SLOTS}..`));
+    }
+  }
+
+  get ring(): PhysicalAddress {
+    return this.#ring.address;
+  }
+
+  get sizeLg2(): number {
+    return this.#ring.sizeLg2;
+  }
+
+  *issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<boolean> {
+    if (sync || this.#reservation.alwaysSyncs) {
+      return yield* this.wait(cpu, batch, yield* this.submit(cpu, batch));
+    }
+    assert(batch.count > 0, "something is issued");
+    cpu.irqDisable();
+    yield* this.#insert(cpu, batch, 0, batch.count, false);
+    batch.count = 0;
+    cpu.irqEnable();
+    return true;
+  }
+
+  /** Interrupts are off until `wait` has ended, as in the kernel. */
+  *submit(cpu: Cpu, batch: CommandBatch): Routine<SyncTicket> {
+    const countMax = this.#reservation.slotsMax - 1;
+    let first = 0;
+    cpu.irqDisable();
+    for (; batch.count - first > countMax; first += countMax) {
+      const part = yield* this.#insert(cpu, batch, first, countMax, true);
+      // Its own outcome is that of the last part: a CMD_SYNC covers all that is before it.
+      yield* this.#waitForSync(cpu, batch, part);
+    }
+    const ticket = yield* this.#insert(cpu, batch, first, batch.count - first, true);
+    batch.count = 0;
+    return ticket;
+  }
+
+  /** The ticket is the index of the CMD_SYNC. */
+  *wait(cpu: Cpu, batch: CommandBatch, ticket: SyncTicket): Routine<boolean> {
+    const completed = yield* this.#waitForSync(cpu, batch, ticket);
+    cpu.irqEnable();
+    return completed;
+  }
+
+  /** Waits for the CMD_SYNC at `prod`; the lock is held shared and is let go. */
+  *#waitForSync(cpu: Cpu, batch: CommandBatch, prod: number): Routine<boolean> {
+    const cons = this.#byMsi
+      ? yield* this.#pollMsi(cpu, prod)
+      : yield* this.#pollCons(cpu, batch, prod);
+    const completed = cons !== TIMED_OUT;
+    if (!completed) {
+      const slot = queueSlot(prod, this.#ring.sizeLg2);
+      this.#report({ kind: "sync timeout", atNs: cpu.now(), slot });
+    }
+    // Who appears to be the last one out may tell the others how far the hardware is.
+    if ((yield* this.#lock.holders(cpu)) === 1 && completed) {
+      yield* this.#reservation.advanceCons(cpu, cons);
+    }
+    yield* this.#lock.unlockShared(cpu);
+    return completed;
+  }
+
+  /**
+   * Inserts `count` commands of the batch, from its `first`-th on, and a CMD_SYNC behind them
+   * if `sync`. Returns the index of the last slot. Interrupts are off.
+   */
+  *#insert(
+    cpu: Cpu,
+    batch: CommandBatch,
+    first: number,
+    count: number,
+    sync: boolean,
+  ): Routine<number> {
+    const reservation = this.#reservation;
+    const slots = sync ? count + 1 : count;
+    const start = yield* reservation.reserve(cpu, batch, slots, sync, this.#room);
+    const { isOwner } = batch;
+    yield* this.#ring.write(cpu, batch, first, count, start);
+    if (sync) {
+      this.#buildSync(batch, start + count);
+      yield* this.#ring.write(cpu, batch, batch.count, 1, start + count);
+      // The lock is shared before anybody can take the CMD_SYNC for valid.
+      if (!reservation.ownerLocks) yield* this.#lock.lockShared(cpu, 1);
+    }
+    // The hardware may look once the slots are marked.
+    yield* cpu.fence("device-write");
+    yield* this.#markValid(cpu, start, slots);
+    if (isOwner) yield* this.#publish(cpu, batch, start);
+    return (start + slots - 1) & this.#ring.indexMask;
+  }
+
+  #buildSync(batch: CommandBatch, prod: number): void {
+    if (this.#byMsi) buildMsiSync(batch, this.#ring.slotAddress(prod), MSI_DATA);
+    else buildSync(batch);
+  }
+
+  /** Flips the bits of the slots: the sense of a bit turns over with every lap. */
+  *#markValid(cpu: Cpu, start: number, count: number): Routine {
+    for (let done = 0; done < count; ) {
+      const index = queueSlot(start + done, this.#ring.sizeLg2);
+      const taken = Math.min(VALID_SLOTS - (index % VALID_SLOTS), count - done);
+      yield* cpu.fetchXor(this.#validMap[index >>> 5], slotBits(index, taken));
+      done += taken;
+    }
+  }
+
+  *#waitUntilValid(cpu: Cpu, batch: CommandBatch, start: number, end: number): Routine {
+    const { indexMask, size, sizeLg2 } = this.#ring;
+    const count = (end - start) & indexMask;
+    for (let done = 0; done < count; ) {
+      const prod = (start + done) & indexMask;
+      const index = queueSlot(prod, sizeLg2);
+      const taken = Math.min(VALID_SLOTS - (index % VALID_SLOTS), count - done);
+      batch.validMask = slotBits(index, taken);
+      batch.validBits = prod < size ? batch.validMask : 0;
+      yield* cpu.waitUntil(this.#validMap[index >>> 5], batch.isValid);
+      done += taken;
+    }
+  }
+
+  /** The owner's part: hands everything reserved so far to the hardware, in turn. */
+  *#publish(cpu: Cpu, batch: CommandBatch, start: number): Routine {
+    const reservation = this.#reservation;
+    batch.ownedStart = start;
+    yield* cpu.waitUntil(this.#ownerProd, batch.isMyTurn);
+    const end = yield* reservation.gather(cpu, batch);
+    yield* this.#waitUntilValid(cpu, batch, start, end);
+    // Not earlier: a holder whose CMD_SYNC cannot be published before another CPU finds room
+    // would keep that CPU from learning that there is room.
+    if (reservation.ownerLocks && batch.gatheredSyncs > 0) {
+      yield* this.#lock.lockShared(cpu, batch.gatheredSyncs);
+    }
+    yield* cpu.writeRegister32(this.#ring.prodRegister, end);
+    yield* cpu.storeRelease(this.#ownerProd, end);
+  }
+
+  *#pollCons(cpu: Cpu, batch: CommandBatch, prod: number): Routine<number> {
+    const known = yield* this.#reservation.cons(cpu);
+    const cons = yield* pollCons(cpu, batch, this.#ring, prod, known);
+    // Every lock that was taken for a CMD_SYNC of the same publication is now seen, so that
+    // "I am the last" cannot be said too early (kernel: readl, not readl_relaxed).
+    yield* cpu.fence("read");
+    return cons;
+  }
+
+  /** The hardware clears the opcode's word of the CMD_SYNC when it completes. */
+  *#pollMsi(cpu: Cpu, prod: number): Routine<number> {
+    const completed = yield* pollMsi(cpu, this.#ring.slotAddress(prod), isZero);
+    return completed ? (prod + 1) & this.#ring.indexMask : TIMED_OUT;
+  }
+}
+
+function isZero(word: number): boolean {
+  return word === 0;
+}
+
+/** Bits of `count` slots from `index` on within their word of the valid map. */
+function slotBits(index: number, count: number): number {
+  return count === VALID_SLOTS ? 0xffffffff : ((2 ** count - 1) << (index % VALID_SLOTS)) >>> 0;
+}

@@ -1,0 +1,67 @@
+/**
+ * How software learns that a CMD_SYNC is complete: by the MSI that the SMMU writes to memory,
+ * or by CMDQ_CONS, which passes a CMD_SYNC only when it completes.
+ */
+
+import {
+  COMMAND_WORDS,
+  encodeSync,
+  encodeSyncMsi,
+  queueHasConsumed,
+  SyncSignal,
+} from "#arch/smmuv3";
+import type { CellTest, Cpu, PhysicalAddress, Routine } from "#machine";
+import type { CommandBatch } from "./command-batch.js";
+import type { CommandRing } from "./command-ring.js";
+import { POLL_TIMEOUT_NS } from "./poll.js";
+
+/** Returned in place of an index when the time was up. */
+export const TIMED_OUT = -1;
+
+/**
+ * `msi`: the SMMU writes a word of memory, which the waiting CPU watches in its own cache
+ * (needs IDR0.MSI and coherent access). `poll`: the CPU reads CMDQ_CONS over and over.
+ */
+export type SyncCompletion = "msi" | "poll";
+
+/** The MSI goes to ordinary memory: inner shareable, write-back in all caches. */
+const MSI_INNER_SHAREABLE = 3;
+const MSI_WRITE_BACK = 0xf;
+
+/** Builds the CMD_SYNC behind the batch's commands; the batch's count stays. */
+export function buildSync(batch: CommandBatch): void {
+  encodeSync(batch.words, batch.count * COMMAND_WORDS, SyncSignal.event);
+}
+
+/** The same, to be completed by writing `data` to `address`. */
+export function buildMsiSync(batch: CommandBatch, address: PhysicalAddress, data: number): void {
+  const at = batch.count * COMMAND_WORDS;
+  encodeSyncMsi(batch.words, at, address, data, MSI_INNER_SHAREABLE, MSI_WRITE_BACK);
+}
+
+/**
+ * Polls CMDQ_CONS until it has passed the command at `prod`, given what it was when last read.
+ * Returns it, or `TIMED_OUT`.
+ */
+export function* pollCons(
+  cpu: Cpu,
+  batch: CommandBatch,
+  ring: CommandRing,
+  prod: number,
+  lastCons: number,
+): Routine<number> {
+  if (queueHasConsumed(lastCons, prod, ring.sizeLg2)) return lastCons;
+  batch.poll.begin(cpu);
+  for (;;) {
+    const pauseNs = batch.poll.next(cpu);
+    if (pauseNs < 0) return TIMED_OUT;
+    yield* cpu.delay(pauseNs);
+    const cons = (yield* cpu.readRegister32(ring.consRegister)) & ring.indexMask;
+    if (queueHasConsumed(cons, prod, ring.sizeLg2)) return cons;
+  }
+}
+
+/** Waits until the word that the MSI goes to passes the test; returns whether it did in time. */
+export function* pollMsi(cpu: Cpu, address: PhysicalAddress, test: CellTest): Routine<boolean> {
+  return test(yield* cpu.waitUntilMemory32(address, test, POLL_TIMEOUT_NS));
+}
