@@ -1,12 +1,15 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { createSystem } from "./system.js";
+import { createSystem, type SystemOptions } from "./system.js";
 
 const PAGE = 4096;
 
 /** A mapped page with known bytes, read by the device, unmapped. */
-function mappedAndUnmapped(mode: "strict" | "lazy" | "passthrough") {
-  const system = createSystem({ mode });
+function mappedAndUnmapped(
+  mode: "strict" | "lazy" | "passthrough",
+  queue: Pick<SystemOptions, "commandQueue" | "syncCompletion"> = {},
+) {
+  const system = createSystem({ mode, ...queue });
   const device = system.addDevice("nvme0");
   const page = system.allocate(PAGE);
   const bytes = Uint8Array.from({ length: PAGE }, (_, index) => (index * 7) % 256);
@@ -42,6 +45,17 @@ describe("a device behind the SMMU", () => {
     // The record travels through the event queue in memory to the driver's handler.
     system.machine.advance(1_000_000);
     expect(seen).toEqual([["F_TRANSLATION", device.hardware.streamId, iova]]);
+  });
+
+  it.each([
+    { commandQueue: { kind: "lockless", reservation: "fetch-add" }, syncCompletion: "msi" },
+    { commandQueue: { kind: "spinlock" }, syncCompletion: "msi" },
+    { commandQueue: { kind: "spinlock" }, syncCompletion: "poll" },
+  ] as const)("faults after a strict unmap whatever the command queue is: %o", (queue) => {
+    const { system, device, bytes, iova, before } = mappedAndUnmapped("strict", queue);
+    expect(before).toEqual({ data: bytes, abort: undefined });
+    expect(device.read(iova, PAGE).abort?.fault?.name).toBe("F_TRANSLATION");
+    expect(system.smmu.capabilities.msi).toBe(queue.syncCompletion === "msi");
   });
 
   it("still reaches the page after a lazy unmap until the flush, and faults after it", () => {
