@@ -176,11 +176,6 @@ const DIFFERENCES: readonly Difference[] = [
     },
   },
   {
-    what: "S1STALLD makes a stream table entry illegal",
-    reason: "decode_ste calls it unimplemented; without a stall model it has no meaning",
-    rewrite: ({ ste }) => changeField(ste, Ste.S1STALLD, isSet, () => setField(ste, 0, Ste.V, 0)),
-  },
-  {
     what: "any stream world is taken for NS-EL1",
     reason: "decode_ste does not read STRW, though there is no EL2 (IDR0.HYP)",
     rewrite: ({ ste }) =>

@@ -121,10 +121,16 @@ export const COMMAND_FIELDS = {
 /** CS of CMD_SYNC: how completion is announced, besides CONS moving on. */
 export const SyncSignal = { none: 0, interrupt: 1, event: 2 } as const;
 
-/** RESP of CMD_PRI_RESP. */
+/**
+ * RESP of CMD_PRI_RESP, by Linux's names (4.5.2): Response Failure, Invalid Request, Success.
+ */
 export const PageResponse = { deny: 0, failure: 1, success: 2 } as const;
-/** RESP of CMD_RESUME. */
+/**
+ * RESP of CMD_RESUME, by Linux's names (4.7.1): the bits Ac and Ab. With `terminate` reads
+ * return zeros and writes do nothing, where IDR0.TERM_MODEL allows that.
+ */
 export const ResumeResponse = { terminate: 0, retry: 1, abort: 2 } as const;
+export type ResumeResponse = (typeof ResumeResponse)[keyof typeof ResumeResponse];
 /** Range of CFGI_STE_RANGE that means all StreamIDs. */
 export const RANGE_ALL = 31;
 /** Size of ATC_INV that means the whole address space. */

@@ -92,7 +92,9 @@ export const IDR0 = {
 
 export const TTF_AARCH64 = 2;
 export const TTENDIAN_LITTLE = 2;
+export const STALL_MODEL_STALL_AND_TERMINATE = 0;
 export const STALL_MODEL_TERMINATE_ONLY = 1;
+export const STALL_MODEL_STALL_ONLY = 2;
 export const ST_LEVEL_TWO = 1;
 
 export const IDR1 = {
@@ -163,6 +165,8 @@ export const CR2 = {
   E2H: field(0, 0, 1),
   RECINVSID: field(0, 1, 1),
   PTM: field(0, 2, 1),
+  /** Configuration errors of translation requests and translated transactions are recorded. */
+  REC_CFG_ATS: field(0, 3, 1),
 } as const;
 
 export const GBPA = {

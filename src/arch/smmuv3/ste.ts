@@ -15,6 +15,8 @@ export const Ste = {
   S1CIR: quadField(1, 3, 2),
   S1COR: quadField(1, 5, 4),
   S1CSH: quadField(1, 7, 6),
+  /** Automatic page responses carry the PASID of the request. */
+  PPAR: quadField(1, 18, 18),
   MEV: quadField(1, 19, 19),
   S2FWB: quadField(1, 25, 25),
   S1STALLD: quadField(1, 27, 27),

@@ -11,11 +11,18 @@ import {
   IDR3,
   IDR5,
   ST_LEVEL_TWO,
+  type STALL_MODEL_STALL_AND_TERMINATE,
+  type STALL_MODEL_STALL_ONLY,
   STALL_MODEL_TERMINATE_ONLY,
   TTENDIAN_LITTLE,
   TTF_AARCH64,
 } from "#arch/smmuv3";
 import { assert } from "#machine";
+
+export type StallModel =
+  | typeof STALL_MODEL_STALL_AND_TERMINATE
+  | typeof STALL_MODEL_TERMINATE_ONLY
+  | typeof STALL_MODEL_STALL_ONLY;
 
 export interface SmmuV3Capabilities {
   /** IDR0.COHACC: tables and queues are read coherently; models read memory as CPUs see it. */
@@ -26,6 +33,18 @@ export interface SmmuV3Capabilities {
   readonly msi: boolean;
   /** IDR0.SEV: a CMD_SYNC may wake CPUs that wait for an event. */
   readonly sev: boolean;
+  /** IDR0.ATS: endpoints may ask for translations and keep them. */
+  readonly ats: boolean;
+  /** IDR0.NS1ATS = 0: with two stages endpoints may get the output of stage 1 (EATS = 2). */
+  readonly splitStageAts: boolean;
+  /** IDR0.PRI: endpoints may ask for pages; needs `ats`. */
+  readonly pri: boolean;
+  /** IDR0.STALL_MODEL: whether faulting transactions can be, or must be, held for software. */
+  readonly stallModel: StallModel;
+  /** IDR5.STALL_MAX: transactions that can be held at once; 0 with `terminateOnly`. */
+  readonly stallsMax: number;
+  /** IDR0.TERM_MODEL = 0: a terminated access may read zeros or write nothing, without an abort. */
+  readonly readAsZero: boolean;
   /** IDR0.ST_LEVEL. */
   readonly twoLevelStreamTable: boolean;
   /** IDR3.RIL: range invalidation. */
@@ -41,9 +60,10 @@ export interface SmmuV3Capabilities {
   readonly streamIdBits: number;
   /** IDR1.SSIDSIZE; 0: no substreams. Descriptors by substream are in linear tables. */
   readonly substreamIdBits: number;
-  /** IDR1.CMDQS and EVENTQS: log2 of the largest queues. */
+  /** IDR1.CMDQS, EVENTQS and PRIQS: log2 of the largest queues. */
   readonly commandQueueLg2Max: number;
   readonly eventQueueLg2Max: number;
+  readonly priQueueLg2Max: number;
 }
 
 /**
@@ -56,6 +76,13 @@ export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
   // QEMU has neither MSI nor SEV: completion is by polling CONS.
   msi: false,
   sev: false,
+  // QEMU has neither ATS nor PRI; faulting transactions end at once, with an abort.
+  ats: false,
+  splitStageAts: false,
+  pri: false,
+  stallModel: STALL_MODEL_TERMINATE_ONLY,
+  stallsMax: 0,
+  readAsZero: false,
   twoLevelStreamTable: true,
   rangeInvalidation: true,
   breakBeforeMakeLevel: 2,
@@ -69,6 +96,7 @@ export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
   // The architecture's maximum, as QEMU has.
   commandQueueLg2Max: 19,
   eventQueueLg2Max: 19,
+  priQueueLg2Max: 19,
 };
 
 /** AIDR: architecture 3.2, the first with range invalidation. */
@@ -79,11 +107,22 @@ export const IDENTIFICATION_BYTES = [
   0x04, 0x00, 0x00, 0x00, 0x84, 0xb4, 0xf0, 0x10, 0x0d, 0xf0, 0x05, 0xb1,
 ] as const;
 
+/** STALL_MAX has 16 bits. */
+const STALLS_LIMIT = 0xffff;
+
 export function capabilitiesWith(changes: Partial<SmmuV3Capabilities> = {}): SmmuV3Capabilities {
   const all = { ...DEFAULT_CAPABILITIES, ...changes };
   assert(outputSizeCode(all.outputBits) >= 0, `OAS has a code: ${all.outputBits} bits`);
   assert(all.commandQueueLg2Max <= 19, "a command queue has at most 2^19 entries");
   assert(all.eventQueueLg2Max <= 19, "an event queue has at most 2^19 entries");
+  assert(all.priQueueLg2Max <= 19, "a PRI queue has at most 2^19 entries");
+  assert(all.ats || !all.pri, "PRI needs ATS");
+  assert(
+    all.stallModel === STALL_MODEL_TERMINATE_ONLY
+      ? all.stallsMax === 0
+      : all.stallsMax > 0 && all.stallsMax <= STALLS_LIMIT,
+    "transactions are held where stalls are supported, and nowhere else",
+  );
   assert(all.streamIdBits <= 32, "StreamIDs have at most 32 bits");
   assert(all.substreamIdBits <= 20, "SubstreamIDs have at most 20 bits");
   return all;
@@ -98,9 +137,11 @@ export function idr0Of(all: SmmuV3Capabilities): number {
     deposit(IDR0.MSI, Number(all.msi)) |
     deposit(IDR0.SEV, Number(all.sev)) |
     deposit(IDR0.TTENDIAN, TTENDIAN_LITTLE) |
-    // Faulting transactions end at once, with an abort: no stalls, no read-as-zero.
-    deposit(IDR0.STALL_MODEL, STALL_MODEL_TERMINATE_ONLY) |
-    deposit(IDR0.TERM_MODEL, 1) |
+    deposit(IDR0.ATS, Number(all.ats)) |
+    deposit(IDR0.NS1ATS, Number(all.ats && !all.splitStageAts)) |
+    deposit(IDR0.PRI, Number(all.pri)) |
+    deposit(IDR0.STALL_MODEL, all.stallModel) |
+    deposit(IDR0.TERM_MODEL, Number(!all.readAsZero)) |
     deposit(IDR0.ST_LEVEL, all.twoLevelStreamTable ? ST_LEVEL_TWO : 0)
   );
 }
@@ -109,6 +150,7 @@ export function idr1Of(all: SmmuV3Capabilities): number {
   return (
     deposit(IDR1.SIDSIZE, all.streamIdBits) |
     deposit(IDR1.SSIDSIZE, all.substreamIdBits) |
+    deposit(IDR1.PRIQS, all.pri ? all.priQueueLg2Max : 0) |
     deposit(IDR1.EVENTQS, all.eventQueueLg2Max) |
     deposit(IDR1.CMDQS, all.commandQueueLg2Max)
   );
@@ -128,6 +170,7 @@ export function idr5Of(all: SmmuV3Capabilities): number {
     deposit(IDR5.OAS, outputSizeCode(all.outputBits)) |
     deposit(IDR5.GRAN4K, Number(all.granule4K)) |
     deposit(IDR5.GRAN16K, Number(all.granule16K)) |
-    deposit(IDR5.GRAN64K, Number(all.granule64K))
+    deposit(IDR5.GRAN64K, Number(all.granule64K)) |
+    deposit(IDR5.STALL_MAX, all.stallsMax)
   );
 }

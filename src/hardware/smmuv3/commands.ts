@@ -20,7 +20,9 @@ import {
   queuePosition,
   queueSlot,
   RANGE_ALL,
+  ResumeResponse,
   rangeBytes,
+  STALL_MODEL_TERMINATE_ONLY,
   SyncSignal,
   TG_NONE,
 } from "#arch/smmuv3";
@@ -30,6 +32,7 @@ import type { ConfigurationCache } from "./configuration.js";
 import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
 import type { Iotlb } from "./iotlb.js";
+import type { StallBuffer } from "./stalls.js";
 import { ANY_ASID } from "./tagged-cache.js";
 import { NO_SUBSTREAM } from "./transaction.js";
 import type { Translator } from "./translate.js";
@@ -48,6 +51,7 @@ export class CommandConsumer {
   readonly #capabilities: SmmuV3Capabilities;
   readonly #interrupts: Interrupts;
   readonly #translator: Translator;
+  readonly #stalls: StallBuffer;
   readonly #inject: FaultInjection;
   readonly #onCommand: CommandObserver | undefined;
   readonly #words = new Uint32Array(COMMAND_WORDS);
@@ -56,6 +60,7 @@ export class CommandConsumer {
     parts: WalkParts,
     interrupts: Interrupts,
     translator: Translator,
+    stalls: StallBuffer,
     inject: FaultInjection,
     onCommand: CommandObserver | undefined,
   ) {
@@ -65,6 +70,7 @@ export class CommandConsumer {
     this.#capabilities = parts.capabilities;
     this.#interrupts = interrupts;
     this.#translator = translator;
+    this.#stalls = stalls;
     this.#inject = inject;
     this.#onCommand = onCommand;
   }
@@ -117,7 +123,7 @@ export class CommandConsumer {
       agent.workNs(this.#durationNs(opcode));
       // The load is where that time has passed: the caches change at that moment.
       yield* agent.load(registers.doorbell);
-      if (!this.#execute(opcode)) {
+      if (!this.#execute(agent, opcode)) {
         yield* this.#fail(agent, cons, CommandError.illegal);
         return;
       }
@@ -159,13 +165,16 @@ export class CommandConsumer {
       case Opcode.TLBI_NH_ASID:
       case Opcode.TLBI_NSNH_ALL:
         return timing.invalidateTagNs;
+      case Opcode.RESUME:
+      case Opcode.STALL_TERM:
+        return timing.resumeNs;
       default:
         return 0;
     }
   }
 
   /** Does everything but CMD_SYNC; returns whether the command is legal here. */
-  #execute(opcode: number): boolean {
+  #execute(agent: Agent, opcode: number): boolean {
     const words = this.#words;
     const vmid = getField(words, 0, F.vmid);
     switch (opcode) {
@@ -193,11 +202,31 @@ export class CommandConsumer {
       case Opcode.TLBI_NSNH_ALL:
         this.#iotlb.invalidateAll();
         return true;
+      case Opcode.RESUME:
+      case Opcode.STALL_TERM:
+        return this.#resume(agent, opcode);
       default:
-        // EL2 and EL3, stage 2, ATS, PRI and stalls are not advertised, so their commands are
+        // EL2 and EL3, stage 2, ATS and PRI are not advertised, so their commands are
         // illegal, and so is a CMD_SYNC with the reserved signal.
         return false;
     }
+  }
+
+  #resume(agent: Agent, opcode: number): boolean {
+    const words = this.#words;
+    if (this.#capabilities.stallModel === STALL_MODEL_TERMINATE_ONLY) return false;
+    if (getField(words, 0, F.secure) === 1) return false;
+    const streamId = getField(words, 0, F.streamId);
+    if (opcode === Opcode.STALL_TERM) {
+      this.#stalls.terminate(agent, streamId);
+      return true;
+    }
+    // With Ac, the lower bit, Ab is ignored.
+    const response = getField(words, 0, F.resumeResponse);
+    const isRetry = (response & ResumeResponse.retry) !== 0;
+    const decision = isRetry ? ResumeResponse.retry : (response as ResumeResponse);
+    this.#stalls.resume(agent, streamId, getField(words, 0, F.stallTag), decision);
+    return true;
   }
 
   #invalidateConfiguration(opcode: number): boolean {

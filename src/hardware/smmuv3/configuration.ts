@@ -17,7 +17,19 @@ import {
   startLevel,
   topTableEntries,
 } from "#arch/lpae";
-import { Cd, getAddress, getField, S1Dss, S1Fmt, Ste, StreamWorld } from "#arch/smmuv3";
+import {
+  Cd,
+  Eats,
+  getAddress,
+  getField,
+  S1Dss,
+  S1Fmt,
+  STALL_MODEL_STALL_AND_TERMINATE,
+  STALL_MODEL_STALL_ONLY,
+  STALL_MODEL_TERMINATE_ONLY,
+  Ste,
+  StreamWorld,
+} from "#arch/smmuv3";
 import type { PhysicalAddress } from "#machine";
 import type { SmmuV3Capabilities } from "./capabilities.js";
 import { NO_SUBSTREAM, type Transaction } from "./transaction.js";
@@ -34,6 +46,12 @@ export interface StreamEntry {
   readonly contextsLg2: number;
   /** S1DSS. */
   readonly defaultSubstream: number;
+  /** EATS: what translation requests get. */
+  readonly eats: number;
+  /** S1STALLD: context descriptors that ask for stalls are illegal. */
+  readonly forbidsStalls: boolean;
+  /** PPAR. */
+  readonly autoResponsesHavePasid: boolean;
   /** Context descriptors fetched through this entry, by SubstreamID. */
   readonly contexts: Map<number, ContextEntry>;
 }
@@ -58,8 +76,12 @@ export interface ContextEntry {
   readonly outputBits: number;
   readonly lower: Region;
   readonly upper: Region;
+  /** S: transactions that fault are held until software decides. */
+  readonly stalls: boolean;
   /** R: faults of this context are recorded. */
   readonly recordsFaults: boolean;
+  /** A: terminated accesses abort; otherwise they read zeros or write nothing. */
+  readonly abortsFaults: boolean;
   /** AFFD: no access-flag faults. */
   readonly ignoresAccessFlag: boolean;
   /** WXN: what may be written is not executed. */
@@ -152,6 +174,9 @@ export function decodeStream(words: Uint32Array, capabilities: SmmuV3Capabilitie
     contextTable: getAddress(words, 0, Ste.S1ContextPtr),
     contextsLg2: getField(words, 0, Ste.S1CDMax),
     defaultSubstream: getField(words, 0, Ste.S1DSS),
+    eats: capabilities.ats ? getField(words, 0, Ste.EATS) : Eats.refused,
+    forbidsStalls: getField(words, 0, Ste.S1STALLD) === 1,
+    autoResponsesHavePasid: getField(words, 0, Ste.PPAR) === 1,
     contexts: new Map(),
   };
 }
@@ -164,6 +189,13 @@ function kindOf(words: Uint32Array, capabilities: SmmuV3Capabilities): StreamKin
   // Stage 2 is not implemented, so asking for it is illegal.
   if ((config & 2) !== 0) return StreamKind.illegal;
   if ((config & 1) === 0) return StreamKind.bypass;
+  // Where stalls cannot be chosen they cannot be forbidden.
+  const canChoose = capabilities.stallModel === STALL_MODEL_STALL_AND_TERMINATE;
+  if (!canChoose && getField(words, 0, Ste.S1STALLD) === 1) return StreamKind.illegal;
+  // Split-stage ATS needs both stages.
+  if (capabilities.ats && getField(words, 0, Ste.EATS) === Eats.splitStage) {
+    return StreamKind.illegal;
+  }
   const contextsLg2 = getField(words, 0, Ste.S1CDMax);
   if (contextsLg2 > capabilities.substreamIdBits) return StreamKind.illegal;
   // Two-level context descriptor tables are not implemented (IDR0.CD2L = 0).
@@ -189,8 +221,12 @@ export function chooseContext(stream: StreamEntry, substreamId: number): number 
   return stream.defaultSubstream === S1Dss.substream0 ? 0 : Choice.disabled;
 }
 
-/** The descriptor in the first six words of `words`. */
-export function decodeContext(words: Uint32Array, capabilities: SmmuV3Capabilities): ContextEntry {
+/** The descriptor of `stream` in the first six words of `words`. */
+export function decodeContext(
+  words: Uint32Array,
+  stream: StreamEntry,
+  capabilities: SmmuV3Capabilities,
+): ContextEntry {
   const ips = outputSizeBits(getField(words, 0, Cd.IPS));
   const outputBits = Math.min(ips, capabilities.outputBits);
   const lower = decodeLower(words);
@@ -200,24 +236,33 @@ export function decodeContext(words: Uint32Array, capabilities: SmmuV3Capabiliti
     regionIsLegal(upper, outputBits, capabilities);
   return {
     valid: true,
-    isIllegal: !controlsAreLegal(words) || !regionsAreLegal,
+    isIllegal: !controlsAreLegal(words, stream, capabilities) || !regionsAreLegal,
     asid: getField(words, 0, Cd.ASID) & (capabilities.asid16 ? 0xffff : 0xff),
     outputBits,
     lower,
     upper,
+    stalls: getField(words, 0, Cd.S) === 1,
     recordsFaults: getField(words, 0, Cd.R) === 1,
+    abortsFaults: getField(words, 0, Cd.A) === 1,
     ignoresAccessFlag: getField(words, 0, Cd.AFFD) === 1,
     writableIsNotExecutable: getField(words, 0, Cd.WXN) === 1,
     privilegedAccessNever: getField(words, 0, Cd.PAN) === 1,
   };
 }
 
-function controlsAreLegal(words: Uint32Array): boolean {
+function controlsAreLegal(
+  words: Uint32Array,
+  stream: StreamEntry,
+  capabilities: SmmuV3Capabilities,
+): boolean {
   if (getField(words, 0, Cd.V) === 0) return false;
   // Only AArch64 tables (IDR0.TTF), only little-endian ones (IDR0.TTENDIAN).
   if (getField(words, 0, Cd.AA64) === 0 || getField(words, 0, Cd.ENDI) === 1) return false;
-  // No stalls (IDR0.STALL_MODEL), and faults always abort (IDR0.TERM_MODEL).
-  return getField(words, 0, Cd.S) === 0 && getField(words, 0, Cd.A) === 1;
+  const { stallModel, readAsZero } = capabilities;
+  const stalls = getField(words, 0, Cd.S) === 1;
+  if (stalls && (stream.forbidsStalls || stallModel === STALL_MODEL_TERMINATE_ONLY)) return false;
+  if (!stalls && stallModel === STALL_MODEL_STALL_ONLY) return false;
+  return readAsZero || getField(words, 0, Cd.A) === 1;
 }
 
 function decodeLower(words: Uint32Array): Region {

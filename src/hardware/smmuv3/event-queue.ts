@@ -49,31 +49,48 @@ export class EventQueue {
     this.#inject = inject;
   }
 
-  /** Writes a record, or loses it: the queue may be off, full or not writable. */
-  *record(agent: Agent, event: KnownEvent): Routine {
-    const words = new Uint32Array(EVENT_WORDS);
-    encodeEvent(words, 0, event);
-    yield* this.write(agent, words);
+  /** Whether a record would be taken now (7.2.1). */
+  get isWritable(): boolean {
+    const { eventQueueEnabled, eventProd, eventCons, eventQueueLg2, activeErrors } =
+      this.#registers;
+    if (!eventQueueEnabled || (activeErrors & GlobalError.eventQueueAbort) !== 0) return false;
+    const slot = queueAdvance(eventProd.value, this.#taken, eventQueueLg2);
+    return !queueIsFull(slot, eventCons, eventQueueLg2);
   }
 
-  /** The same for the eight words of a record. */
-  *write(agent: Agent, words: Uint32Array): Routine {
+  /** Waits for that, or until the SMMU is off, when nothing has to be recorded any more. */
+  *waitUntilWritable(agent: Agent): Routine {
+    yield* agent.waitUntil(this.#registers.eventQueueChange, this.#becameWritable);
+  }
+
+  readonly #becameWritable = (): boolean => this.isWritable || !this.#registers.isEnabled;
+
+  /** Writes a record, or loses it: the queue may be off, full or not writable. */
+  *record(agent: Agent, event: KnownEvent): Routine<boolean> {
+    const words = new Uint32Array(EVENT_WORDS);
+    encodeEvent(words, 0, event);
+    return yield* this.write(agent, words);
+  }
+
+  /** The same for the eight words of a record; returns whether it was written. */
+  *write(agent: Agent, words: Uint32Array): Routine<boolean> {
     const registers = this.#registers;
-    if (!registers.eventQueueEnabled) {
+    const hasAborted = (registers.activeErrors & GlobalError.eventQueueAbort) !== 0;
+    if (!registers.eventQueueEnabled || hasAborted) {
       this.#statistics.eventsLost++;
-      return;
+      return false;
     }
     const sizeLg2 = registers.eventQueueLg2;
     const slot = queueAdvance(registers.eventProd.value, this.#taken, sizeLg2);
     if (queueIsFull(slot, registers.eventCons, sizeLg2)) {
       this.#overflow(agent);
-      return;
+      return false;
     }
     const address = registers.eventQueueBase + queueSlot(slot, sizeLg2) * EVENT_BYTES;
     if (this.#bus.aborts(address) || this.#inject.abortsRecord("event")) {
       this.#statistics.eventsLost++;
       yield* this.#interrupts.globalError(agent, GlobalError.eventQueueAbort);
-      return;
+      return false;
     }
     this.#taken++;
     this.#writers++;
@@ -83,6 +100,7 @@ export class EventQueue {
     // The load is where the record's time has come: what follows happens at that moment.
     yield* agent.load(registers.eventProd);
     if (this.#publish(agent)) yield* this.#interrupts.event(agent);
+    return true;
   }
 
   /** Moves EVENTQ_PROD past all finished records; returns whether the queue was empty before. */

@@ -28,7 +28,7 @@ export interface CommandFault {
 
 /** What the injected faults act through; the model provides it. */
 export interface InjectionTargets {
-  writeEvent(agent: Agent, words: Uint32Array): Routine;
+  writeEvent(agent: Agent, words: Uint32Array): Routine<boolean>;
   globalError(agent: Agent, bits: number): Routine;
 }
 

@@ -1,7 +1,7 @@
 /** Fault records by what went wrong; the fields are those of IHI 0070, 7.3. */
 
 import { FaultClass, type KnownEvent } from "#arch/smmuv3";
-import type { PhysicalAddress } from "#machine";
+import { assert, type PhysicalAddress } from "#machine";
 import { Access, NO_SUBSTREAM, type Transaction } from "./transaction.js";
 
 /** Faults of the input address: all with the same record. */
@@ -74,6 +74,12 @@ export function inputFault(transaction: Transaction, name: InputFaultName): Know
     stall: 0,
     ipa: 0,
   };
+}
+
+/** The same fault of a transaction that is held under `stallTag`. */
+export function stalledFault(fault: KnownEvent | undefined, stallTag: number): KnownEvent {
+  assert(fault !== undefined && "stallTag" in fault, "faults that stall have a place for a tag");
+  return { ...fault, stall: 1, stallTag };
 }
 
 function accessOf(transaction: Transaction): {

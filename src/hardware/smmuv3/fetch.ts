@@ -85,7 +85,7 @@ export function* fetchContext(
   }
   configurations.beginFetch(transaction);
   yield* readWords(agent, parts, transaction, address);
-  const found = decodeContext(transaction.words, parts.capabilities);
+  const found = decodeContext(transaction.words, stream, parts.capabilities);
   const entry = configurations.addContext(transaction, stream, index, found);
   configurations.endFetch(transaction);
   return entry;

@@ -15,6 +15,7 @@ import { FaultInjection } from "./fault-injection.js";
 import { type InterruptLines, Interrupts } from "./interrupts.js";
 import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./iotlb.js";
 import { RegisterFile } from "./register-file.js";
+import { StallBuffer } from "./stalls.js";
 import { newStatistics, type SmmuV3Statistics } from "./statistics.js";
 import { DEFAULT_TIMING, type SmmuV3Timing } from "./timing.js";
 import { Transaction, type TranslationStatus } from "./transaction.js";
@@ -61,6 +62,8 @@ export interface SmmuV3 {
     access: number,
   ): Routine<TranslationStatus>;
   finish(agent: Agent, transaction: Transaction): void;
+  /** Transactions that are held until software deals with their faults. */
+  stalled(): number;
   /** Translations and table pointers that are cached now. */
   cached(): { readonly leaves: number; readonly tables: number };
 }
@@ -88,8 +91,17 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     iotlb,
   };
   const events = new EventQueue(registers, interrupts, bus, statistics, inject);
-  const translator = new Translator(name, parts, events);
-  const consumer = new CommandConsumer(parts, interrupts, translator, inject, options.onCommand);
+  const stalls = new StallBuffer(name, capabilities.stallsMax);
+  registers.onDisabled = (by) => stalls.terminateAll(by);
+  const translator = new Translator(name, parts, events, stalls);
+  const consumer = new CommandConsumer(
+    parts,
+    interrupts,
+    translator,
+    stalls,
+    inject,
+    options.onCommand,
+  );
   machine.registers.add(registers);
   machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
   return {
@@ -103,6 +115,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     translate: (agent, transaction, iova, access) =>
       translator.translate(agent, transaction, iova, access),
     finish: (agent, transaction) => translator.finish(agent, transaction),
+    stalled: () => stalls.count,
     cached: () => ({ leaves: iotlb.leaves.live, tables: iotlb.tables.live }),
   };
 }

@@ -22,6 +22,9 @@ const EXECUTE = 4;
 /** The privileged three lie above the unprivileged three. */
 const PRIVILEGED_SHIFT = 3;
 
+/** Everything, to everybody: where nothing is translated. */
+export const ALL_PERMISSIONS = 0x3f;
+
 /** Limits that tables on the way down impose; they add up. */
 export const TableLimit = {
   noUnprivileged: 1,

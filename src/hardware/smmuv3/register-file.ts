@@ -83,6 +83,10 @@ export class RegisterFile implements RegisterBlock {
   readonly eventProd: Cell;
   /** 1 when the command queue may have become consumable. */
   readonly doorbell: Cell;
+  /** Counts writes after which the event queue may be writable. */
+  readonly eventQueueChange: Cell;
+  /** Told when SMMUEN is cleared. */
+  onDisabled: ((by: Agent) => void) | undefined;
   readonly #words = new Uint32Array(PAGE0_BYTES / 4);
   /** Fixed registers by offset. */
   readonly #fixed: ReadonlyMap<number, number>;
@@ -95,6 +99,7 @@ export class RegisterFile implements RegisterBlock {
     this.commandCons = loneCell(`${name} CMDQ_CONS`);
     this.eventProd = loneCell(`${name} EVENTQ_PROD`);
     this.doorbell = loneCell(`${name} doorbell`);
+    this.eventQueueChange = loneCell(`${name} event queue change`);
     this.#words[Register.GBPA >> 2] = GBPA_RESET;
     this.#queueLg2Max = {
       command: capabilities.commandQueueLg2Max,
@@ -249,6 +254,8 @@ export class RegisterFile implements RegisterBlock {
       case Register.CR0:
         this.#words[offset >> 2] = value & CR0_WRITABLE;
         this.#ring(by);
+        this.#eventQueueChanged(by);
+        if (extract(value, CR0.SMMUEN) === 0) this.onDisabled?.(by);
         return;
       case Register.GBPA:
         // Without UPDATE the write is void; with it, it takes effect at once.
@@ -261,6 +268,7 @@ export class RegisterFile implements RegisterBlock {
       case Register.GERRORN:
         this.#words[offset >> 2] = value & GERROR_MASK;
         this.#ring(by);
+        this.#eventQueueChanged(by);
         return;
       case Register.CMDQ_PROD:
         this.#words[offset >> 2] = value & positionMask(this.commandQueueLg2);
@@ -274,6 +282,7 @@ export class RegisterFile implements RegisterBlock {
         return;
       case Register.EVENTQ_CONS:
         this.#words[EVENTQ_CONS_WORD >> 2] = value;
+        this.#eventQueueChanged(by);
         return;
       default:
         if (isPlain(offset) && isWritable(offset)) this.#words[offset >> 2] = value;
@@ -282,6 +291,10 @@ export class RegisterFile implements RegisterBlock {
 
   #ring(by: Agent): void {
     by.poke(this.doorbell, 1);
+  }
+
+  #eventQueueChanged(by: Agent): void {
+    by.poke(this.eventQueueChange, this.eventQueueChange.value + 1);
   }
 
   #bit(offset: number, of: { word: number; shift: number; width: number }): boolean {

@@ -9,6 +9,8 @@ export interface SmmuV3Timing {
   readonly invalidateAddressNs: number;
   /** TLBI of an ASID, a VMID or everything. */
   readonly invalidateTagNs: number;
+  /** CMD_RESUME and CMD_STALL_TERM. */
+  readonly resumeNs: number;
   /** CMD_SYNC, besides waiting for transactions. */
   readonly syncNs: number;
   /** A translation that hits the IOTLB. */
@@ -26,6 +28,8 @@ export const DEFAULT_TIMING: SmmuV3Timing = {
   invalidateConfigurationNs: 50,
   invalidateAddressNs: 40,
   invalidateTagNs: 200,
+  // A look into a small buffer, as an address invalidation is.
+  resumeNs: 40,
   syncNs: 100,
   iotlbHitNs: 5,
   walkStepNs: 10,

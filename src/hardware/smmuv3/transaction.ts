@@ -19,6 +19,8 @@ export const TranslationStatus = {
   fault: 1,
   /** Aborted without a reason to report: STE.Config or GBPA say so. */
   aborted: 2,
+  /** `fault` says why, but the device is not told: reads return zeros, writes do nothing. */
+  ignored: 3,
 } as const;
 export type TranslationStatus = (typeof TranslationStatus)[keyof typeof TranslationStatus];
 
@@ -32,6 +34,10 @@ export class Transaction {
   physicalAddress: PhysicalAddress = 0;
   /** Bytes from `physicalAddress` on that the same leaf covers. */
   leafBytesLeft = 0;
+  /** log2 of the bytes that the leaf covers. */
+  leafSizeLg2 = 0;
+  /** What the leaf allows, as the bits of permissions.ts. */
+  permissions = 0;
   /** Set when it was not, except for silent aborts. */
   fault: KnownEvent | undefined;
 
@@ -39,6 +45,10 @@ export class Transaction {
 
   iova: Iova = 0;
   access = 0;
+  /** An endpoint asks for the translation; it makes no access (translation-requests.ts). */
+  isRequest = false;
+  /** It was stalled, and software has asked for another try. */
+  isRetry = false;
   /** Which in-flight counter holds it; -1: it is not under way. */
   epoch = -1;
   /** Configuration used last; looked up again once it was invalidated. */

@@ -7,35 +7,46 @@
  */
 
 import { POWERS_OF_TWO } from "#arch/lpae";
+import { ResumeResponse } from "#arch/smmuv3";
 import { type Agent, type Cell, type Iova, loneCell, type Routine } from "#machine";
 import { Choice, type ContextEntry, chooseContext, StreamKind } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
-import { configurationFault, inputFault, streamDisabled } from "./faults.js";
+import { configurationFault, inputFault, stalledFault, streamDisabled } from "./faults.js";
 import { fetchContext, fetchStream } from "./fetch.js";
-import { allows } from "./permissions.js";
+import { ALL_PERMISSIONS, allows } from "./permissions.js";
+import { NO_STAG, type StallBuffer } from "./stalls.js";
 import { type Transaction, TranslationStatus } from "./transaction.js";
 import { WALK_FAULTED, type WalkParts, walk } from "./walk.js";
 
 /** A transaction that passes has as many bytes left as a page has: devices split at 4 KiB anyway. */
-const BYPASS_LEAF_BYTES = 4096;
+const BYPASS_LEAF_LG2 = 12;
+const BYPASS_LEAF_BYTES = 2 ** BYPASS_LEAF_LG2;
+
+/** Of a retry: it faulted, and waits again. Not for devices. */
+const STALLED_AGAIN = -1 as TranslationStatus;
 
 export class Translator {
   readonly #parts: WalkParts;
   readonly #events: EventQueue;
+  readonly #stalls: StallBuffer;
   /** Transactions under way, in two generations: one drains while the other fills. */
   readonly #underWay: readonly [Cell, Cell];
   #epoch = 0;
 
-  constructor(name: string, parts: WalkParts, events: EventQueue) {
+  constructor(name: string, parts: WalkParts, events: EventQueue, stalls: StallBuffer) {
     this.#parts = parts;
     this.#events = events;
+    this.#stalls = stalls;
     this.#underWay = [
       loneCell(`${name} transactions, even`),
       loneCell(`${name} transactions, odd`),
     ];
   }
 
-  /** Translates one access; after `ok` the device calls `finish` when it has made it. */
+  /**
+   * Translates one access; after `ok` the device calls `finish` when it has made it. An access
+   * that stalls returns when software has dealt with it.
+   */
   *translate(
     agent: Agent,
     transaction: Transaction,
@@ -81,13 +92,17 @@ export class Translator {
       return yield* this.#miss(agent, transaction, context);
     }
     statistics.iotlbHits++;
-    if (!allows(iotlb.leaves.attributes(index), access)) {
+    const permissions = iotlb.leaves.attributes(index);
+    if (!allows(permissions, access)) {
       return yield* this.#denied(agent, transaction, context);
     }
-    const sizeBytes = POWERS_OF_TWO[iotlb.leaves.sizeLg2(index)];
+    const sizeLg2 = iotlb.leaves.sizeLg2(index);
+    const sizeBytes = POWERS_OF_TWO[sizeLg2];
     const offset = iova - Math.floor(iova / sizeBytes) * sizeBytes;
     transaction.physicalAddress = iotlb.leaves.target(index) + offset;
     transaction.leafBytesLeft = sizeBytes - offset;
+    transaction.leafSizeLg2 = sizeLg2;
+    transaction.permissions = permissions;
     return TranslationStatus.ok;
   }
 
@@ -121,9 +136,10 @@ export class Translator {
     const permissions = yield* walk(agent, this.#parts, transaction, context);
     this.#parts.iotlb.endWalk(transaction);
     if (permissions === WALK_FAULTED) {
-      const isRecorded = context.recordsFaults || transaction.fault?.name === "F_WALK_EABT";
-      return isRecorded ? yield* this.#record(agent, transaction) : this.#end(agent, transaction);
+      if (transaction.fault?.name === "F_WALK_EABT") return yield* this.#record(agent, transaction);
+      return yield* this.#faulted(agent, transaction, context);
     }
+    transaction.permissions = permissions;
     if (!allows(permissions, transaction.access)) {
       return yield* this.#denied(agent, transaction, context);
     }
@@ -136,8 +152,71 @@ export class Translator {
     context: ContextEntry,
   ): Routine<TranslationStatus> {
     transaction.fault = inputFault(transaction, "F_PERMISSION");
-    if (!context.recordsFaults) return this.#end(agent, transaction);
-    return yield* this.#record(agent, transaction);
+    return yield* this.#faulted(agent, transaction, context);
+  }
+
+  /** A translation-related fault: what happens then is the context's choice (5.5). */
+  *#faulted(
+    agent: Agent,
+    transaction: Transaction,
+    context: ContextEntry,
+  ): Routine<TranslationStatus> {
+    const { fault } = transaction;
+    if (context.stalls) return yield* this.#stall(agent, transaction);
+    if (context.recordsFaults && fault !== undefined) yield* this.#events.record(agent, fault);
+    const status = this.#end(agent, transaction);
+    return context.abortsFaults ? status : this.#ignore(transaction);
+  }
+
+  /**
+   * Holds the transaction until software says what becomes of it. Meanwhile it does not count
+   * as under way: the command that resumes it may lie behind a CMD_SYNC (4.7.3). As long as
+   * software cannot be told, the transaction tries again as if it had just arrived (7.2.1).
+   */
+  *#stall(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
+    // The loop below goes on with it, so that many retries are no deeper than one.
+    if (transaction.isRetry) return STALLED_AGAIN;
+    for (;;) {
+      const response = yield* this.#hold(agent, transaction);
+      if (response !== ResumeResponse.retry) {
+        const { readAsZero } = this.#parts.capabilities;
+        const isIgnored = response === ResumeResponse.terminate && readAsZero;
+        return isIgnored ? this.#ignore(transaction) : TranslationStatus.fault;
+      }
+      transaction.isRetry = true;
+      const status = yield* this.translate(
+        agent,
+        transaction,
+        transaction.iova,
+        transaction.access,
+      );
+      transaction.isRetry = false;
+      if (status !== STALLED_AGAIN) return status;
+    }
+  }
+
+  *#hold(agent: Agent, transaction: Transaction): Routine<ResumeResponse> {
+    const stag = this.#events.isWritable ? this.#stalls.take(agent, transaction.streamId) : NO_STAG;
+    if (stag === NO_STAG) {
+      this.finish(agent, transaction);
+      yield* this.#stalls.waitForRoom(agent);
+      yield* this.#events.waitUntilWritable(agent);
+      return ResumeResponse.retry;
+    }
+    const decision = this.#stalls.decision(stag);
+    transaction.fault = stalledFault(transaction.fault, stag);
+    const isRecorded = yield* this.#events.record(agent, transaction.fault);
+    this.finish(agent, transaction);
+    if (!isRecorded) this.#stalls.release(agent, stag);
+    return yield* this.#stalls.wait(agent, decision);
+  }
+
+  /** The access has no effect, up to the end of its page. */
+  #ignore(transaction: Transaction): TranslationStatus {
+    const offset =
+      transaction.iova - Math.floor(transaction.iova / BYPASS_LEAF_BYTES) * BYPASS_LEAF_BYTES;
+    transaction.leafBytesLeft = BYPASS_LEAF_BYTES - offset;
+    return TranslationStatus.ignored;
   }
 
   /** SMMUEN = 0: everything passes or everything aborts, without an event. */
@@ -193,6 +272,8 @@ export class Translator {
     if (iova < 0 || iova >= POWERS_OF_TWO[this.#parts.capabilities.outputBits]) return false;
     transaction.physicalAddress = iova;
     transaction.leafBytesLeft = BYPASS_LEAF_BYTES - (iova % BYPASS_LEAF_BYTES);
+    transaction.leafSizeLg2 = BYPASS_LEAF_LG2;
+    transaction.permissions = ALL_PERMISSIONS;
     return true;
   }
 

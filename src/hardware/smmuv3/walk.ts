@@ -125,6 +125,7 @@ function finish(
   const first = Math.floor(iova / sizeBytes) * sizeBytes;
   transaction.physicalAddress = output + (iova - first);
   transaction.leafBytesLeft = sizeBytes - (iova - first);
+  transaction.leafSizeLg2 = sizeLg2;
   const isStale =
     transaction.leafStaleFirst < first + sizeBytes && transaction.leafStaleLast >= first;
   if (!isStale) {
