@@ -65,6 +65,8 @@ export interface DmaDevice {
   write(agent: Agent, iova: Iova, source: Uint8Array): Routine<DmaResult>;
   /** Translates what an access (one of `DmaAccess`) of `sizeBytes` would, and moves nothing. */
   touch(agent: Agent, iova: Iova, sizeBytes: number, access: number): Routine<DmaResult>;
+  /** Writes 32 bits to a register behind the IOMMU: a message-signalled interrupt. */
+  signal(agent: Agent, iova: Iova, data: number): Routine<DmaResult>;
 }
 
 export function createDmaDevice(options: DmaDeviceOptions): DmaDevice {
@@ -116,6 +118,22 @@ class DmaEngine implements DmaDevice {
 
   touch(agent: Agent, iova: Iova, sizeBytes: number, access: number): Routine<DmaResult> {
     return this.#move(agent, iova, sizeBytes, access, undefined);
+  }
+
+  *signal(agent: Agent, iova: Iova, data: number): Routine<DmaResult> {
+    const iommu = this.#iommu;
+    if (iommu === undefined) {
+      yield* agent.writeRegister32(iova as number, data);
+      return undefined;
+    }
+    const transaction = this.#idle.pop() ?? iommu.newTransaction(this.streamId, this.#substreamId);
+    const status = yield* iommu.translate(agent, transaction, iova, DmaAccess.write);
+    if (status === TRANSLATED) {
+      yield* agent.writeRegister32(transaction.physicalAddress, data);
+      iommu.finish(agent, transaction);
+    }
+    this.#idle.push(transaction);
+    return status === TRANSLATED ? undefined : { iova, movedBytes: 0, fault: transaction.fault };
   }
 
   *#move(

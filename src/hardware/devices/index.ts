@@ -13,3 +13,8 @@ export {
   deviceRead,
   deviceWrite,
 } from "./dma-engine.js";
+export { Link, type LinkTiming } from "./link.js";
+export { createMessageTarget, type MessageTarget } from "./message-target.js";
+export { createNvme, type NvmeModel } from "./nvme/controller.js";
+export { DEFAULT_NVME, type NvmeOptions, type NvmeTiming } from "./nvme/options.js";
+export type { NvmeStatistics } from "./nvme/state.js";
