@@ -1,6 +1,8 @@
 /**
- * The Arm 64-bit stage-1 format: levels up to 0..3 of 4, 16 or 64 KiB granules.
+ * The Arm 64-bit format, both stages: levels up to 0..3 of 4, 16 or 64 KiB granules.
  *
+ * A stage-2 table starts one level later where up to 16 tables side by side can take the place
+ * of a top table of as many entries (Arm DDI 0487, D8.2, concatenated translation tables).
  * Attributes are those of the kernel's io-pgtable-arm.c (arm_lpae_prot_to_pte()), so that
  * tables can be compared bit by bit with those of a Linux guest.
  */
@@ -28,15 +30,23 @@ import {
   LO_ATTR_INDEX_SHIFT,
   LO_NOT_GLOBAL,
   LO_NS,
+  LO_S2_MEM_ATTR_MASK,
+  LO_S2_MEM_ATTR_SHIFT,
+  LO_S2_READ,
+  LO_S2_WRITE,
   LO_SH_MASK,
   LO_SH_SHIFT,
   leafAttributesHi,
   leafSizesBytes,
   leafType,
   levelSizeLg2,
+  S2_MEM_ATTR_DEVICE,
+  S2_MEM_ATTR_NON_CACHEABLE,
+  S2_MEM_ATTR_WRITE_BACK,
   SHAREABILITY_INNER,
   SHAREABILITY_OUTER,
   stage1AttributesLo,
+  stage2AttributesLo,
   startLevel,
   topTableEntries,
 } from "#arch/lpae";
@@ -44,6 +54,10 @@ import { assert, type PhysicalAddress } from "#machine";
 import type { EntryKind, TableFormat } from "./format.js";
 import { Protection } from "./tlb.js";
 
+/** Tables side by side at the start of stage 2, at most. */
+const CONCATENATED_MAX = 16;
+
+/** MemAttr of stage 2 is as wide as AttrIndx and NS, and S2AP lies where AP does. */
 const LO_ATTRIBUTES =
   LO_ATTR_INDEX_MASK |
   LO_NS |
@@ -56,17 +70,21 @@ const LO_ATTRIBUTES =
 /** The contiguous hint is left behind: it promises neighbours that a split takes away. */
 const HI_ATTRIBUTES = HI_PXN | HI_UXN;
 
+export type LpaeStage = 1 | 2;
+
 export interface LpaeGeometry {
+  readonly stage: LpaeStage;
   readonly granuleLg2: GranuleLg2;
-  /** Bits of IOVA translated, at most 48 (52 with 64 KiB granules). */
+  /** Bits of IOVA (stage 2: IPA) translated, at most 48 (52 with 64 KiB granules). */
   readonly inputBits: number;
   /** Bits of physical address put out. */
   readonly outputBits: number;
   readonly coherentWalk: boolean;
 }
 
-export class LpaeStage1Format implements TableFormat {
-  readonly name = "Arm LPAE stage 1";
+export class LpaeFormat implements TableFormat {
+  readonly name: string;
+  readonly stage: LpaeStage;
   readonly lastLevel = LAST_LEVEL;
   readonly topLevel: number;
   readonly topEntries: number;
@@ -81,18 +99,24 @@ export class LpaeStage1Format implements TableFormat {
   readonly #outputBits: number;
   readonly #spanLg2: readonly number[];
 
-  constructor({ granuleLg2, inputBits, outputBits, coherentWalk }: LpaeGeometry) {
+  constructor({ stage, granuleLg2, inputBits, outputBits, coherentWalk }: LpaeGeometry) {
     // Addresses are numbers below 2^53, and a table has at least one level of one bit.
     assert(inputBits > granuleLg2 && inputBits <= 52, "IOVAs have more bits than a page, up to 52");
     assert(outputBits > granuleLg2 && outputBits <= 52, "output addresses have up to 52 bits");
     const levels = [0, 1, 2, 3];
+    this.name = `Arm LPAE stage ${stage}`;
+    this.stage = stage;
     this.#granuleLg2 = granuleLg2;
     this.#outputBits = outputBits;
     this.#spanLg2 = levels.map((level) => levelSizeLg2(granuleLg2, level));
-    this.topLevel = startLevel(granuleLg2, inputBits);
-    assert(this.topLevel >= 0, `four levels resolve ${inputBits} bits of IOVA`);
-    this.topEntries = topTableEntries(granuleLg2, inputBits);
+    const start = startLevel(granuleLg2, inputBits);
+    assert(start >= 0, `four levels resolve ${inputBits} bits of IOVA`);
+    const startEntries = topTableEntries(granuleLg2, inputBits);
     this.tableEntries = 2 ** bitsPerLevel(granuleLg2);
+    // Linux 6.12 concatenates where it saves level 0 (arm_64_lpae_alloc_pgtable_s2()).
+    const concatenates = stage === 2 && start === 0 && startEntries <= CONCATENATED_MAX;
+    this.topLevel = concatenates ? 1 : start;
+    this.topEntries = concatenates ? startEntries * this.tableEntries : startEntries;
     this.spanBytes = this.#spanLg2.map((spanLg2) => 2 ** spanLg2);
     this.leafBytes = levels.map((level) =>
       level >= this.topLevel &&
@@ -139,21 +163,19 @@ export class LpaeStage1Format implements TableFormat {
 
   attributesLo(protection: number, level: number): number {
     const cacheable = (protection & Protection.cache) !== 0;
-    const attrIndex =
-      (protection & Protection.mmio) !== 0
-        ? ATTR_INDEX_DEVICE
-        : cacheable
-          ? ATTR_INDEX_CACHE
-          : ATTR_INDEX_NON_CACHEABLE;
-    return (
-      leafType(level) |
-      stage1AttributesLo(
-        (protection & Protection.write) !== 0,
-        (protection & Protection.privileged) !== 0,
-        attrIndex,
-        cacheable ? SHAREABILITY_INNER : SHAREABILITY_OUTER,
-      )
-    );
+    const device = (protection & Protection.mmio) !== 0;
+    const writable = (protection & Protection.write) !== 0;
+    const shareability = cacheable ? SHAREABILITY_INNER : SHAREABILITY_OUTER;
+    if (this.stage === 2) {
+      const cached = cacheable ? S2_MEM_ATTR_WRITE_BACK : S2_MEM_ATTR_NON_CACHEABLE;
+      const memAttr = device ? S2_MEM_ATTR_DEVICE : cached;
+      const readable = (protection & Protection.read) !== 0;
+      return leafType(level) | stage2AttributesLo(readable, writable, memAttr, shareability);
+    }
+    const cached = cacheable ? ATTR_INDEX_CACHE : ATTR_INDEX_NON_CACHEABLE;
+    const attrIndex = device ? ATTR_INDEX_DEVICE : cached;
+    const privileged = (protection & Protection.privileged) !== 0;
+    return leafType(level) | stage1AttributesLo(writable, privileged, attrIndex, shareability);
   }
 
   attributesHi(protection: number): number {
@@ -169,14 +191,25 @@ export class LpaeStage1Format implements TableFormat {
   }
 
   protectionOf(lo: number, hi: number): number {
-    const attrIndex = (lo & LO_ATTR_INDEX_MASK) >>> LO_ATTR_INDEX_SHIFT;
     // Shareability tells cacheability: it is inner for cacheable leaves of any kind.
     const inner = (lo & LO_SH_MASK) >>> LO_SH_SHIFT === SHAREABILITY_INNER;
+    const common =
+      (inner ? Protection.cache : 0) |
+      ((hi & HI_ATTRIBUTES) === HI_ATTRIBUTES ? Protection.noExecute : 0);
+    if (this.stage === 2) {
+      const memAttr = (lo & LO_S2_MEM_ATTR_MASK) >>> LO_S2_MEM_ATTR_SHIFT;
+      return (
+        common |
+        ((lo & LO_S2_READ) !== 0 ? Protection.read : 0) |
+        ((lo & LO_S2_WRITE) !== 0 ? Protection.write : 0) |
+        (memAttr === S2_MEM_ATTR_DEVICE ? Protection.mmio : 0)
+      );
+    }
+    const attrIndex = (lo & LO_ATTR_INDEX_MASK) >>> LO_ATTR_INDEX_SHIFT;
     return (
+      common |
       Protection.read |
       ((lo & LO_AP_READ_ONLY) === 0 ? Protection.write : 0) |
-      (inner ? Protection.cache : 0) |
-      ((hi & HI_ATTRIBUTES) === HI_ATTRIBUTES ? Protection.noExecute : 0) |
       (attrIndex === ATTR_INDEX_DEVICE ? Protection.mmio : 0) |
       ((lo & LO_AP_UNPRIVILEGED) === 0 ? Protection.privileged : 0)
     );

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { GRANULE_4K_LG2, GRANULE_16K_LG2, GRANULE_64K_LG2, HI_SOFTWARE_SYNC } from "#arch/lpae";
 import { OutOfFramesError, sequentialMachine } from "#machine";
-import { LpaeStage1Format } from "./lpae-format.js";
+import { LpaeFormat } from "./lpae-format.js";
 import { mappings } from "./mappings.js";
 import {
   TestGather,
@@ -64,7 +64,8 @@ test("leaves and context descriptor fields are those of a Linux guest, bit for b
 });
 
 test("protection survives the way into a leaf and back, but for write-only", () => {
-  const format = new LpaeStage1Format({
+  const format = new LpaeFormat({
+    stage: 1,
     granuleLg2: GRANULE_4K_LG2,
     inputBits: 48,
     outputBits: 48,

@@ -1,6 +1,7 @@
 /**
- * Arm stage-1 page tables as an SMMU domain uses them: the radix table in the LPAE format,
- * and the values that the context descriptor needs so that hardware walks it.
+ * Arm page tables as an SMMU domain uses them, stage 1 and stage 2: the radix table in the LPAE
+ * format, and the values that the context descriptor, or for stage 2 the stream table entry,
+ * needs so that hardware walks it.
  */
 
 import {
@@ -17,7 +18,7 @@ import {
   txszOf,
 } from "#arch/lpae";
 import { assert, type Cpu, type FrameAllocator, type Routine } from "#machine";
-import { LpaeStage1Format } from "./lpae-format.js";
+import { LpaeFormat, type LpaeStage } from "./lpae-format.js";
 import { type PartOfBlock, RadixTable } from "./radix-table.js";
 import type { TlbHooks, UnmapGather } from "./tlb.js";
 
@@ -32,6 +33,18 @@ export interface LpaeControls {
   readonly ips: number;
   readonly mairLo: number;
   readonly mairHi: number;
+}
+
+/** Fields of the stream table entry for stage 2, under its names (the kernel's VTCR). */
+export interface LpaeStage2Controls {
+  readonly t0sz: number;
+  /** The level at which walks start, encoded. */
+  readonly sl0: number;
+  readonly ir0: number;
+  readonly or0: number;
+  readonly sh0: number;
+  readonly tg: number;
+  readonly ps: number;
 }
 
 export interface LpaeOptions<Gather extends UnmapGather> {
@@ -49,31 +62,68 @@ export interface LpaeOptions<Gather extends UnmapGather> {
 }
 
 export type LpaeTable<Gather extends UnmapGather = UnmapGather> = RadixTable<Gather, LpaeControls>;
+export type LpaeStage2Table<Gather extends UnmapGather = UnmapGather> = RadixTable<
+  Gather,
+  LpaeStage2Controls
+>;
 
-/** An empty table. Throws `OutOfFramesError` when there is no memory for its top. */
+/** An empty stage-1 table. Throws `OutOfFramesError` when there is no memory for its top. */
 export function createLpaeTable<Gather extends UnmapGather>(
   cpu: Cpu,
   options: LpaeOptions<Gather>,
 ): Routine<LpaeTable<Gather>> {
-  const { iasBits, oasBits, coherentWalk, granuleLg2 = GRANULE_4K_LG2 } = options;
-  const ips = outputSizeCode(oasBits);
-  assert(ips >= 0, "IPS can say the output size");
-  const format = new LpaeStage1Format({
-    granuleLg2,
-    inputBits: iasBits,
-    outputBits: oasBits,
-    coherentWalk,
-  });
-  const rgn = coherentWalk ? RGN_WRITE_BACK_ALLOCATE : RGN_NON_CACHEABLE;
+  const { iasBits, granuleLg2 = GRANULE_4K_LG2 } = options;
+  const { ir0, or0, sh0 } = walkAttributes(options.coherentWalk);
   const controls: LpaeControls = {
     t0sz: txszOf(iasBits),
     tg0: tg0OfGranule(granuleLg2),
-    ir0: rgn,
-    or0: rgn,
-    sh0: coherentWalk ? SHAREABILITY_INNER : SHAREABILITY_OUTER,
-    ips,
+    ir0,
+    or0,
+    sh0,
+    ips: sizeCode(options.oasBits),
     mairLo: MAIR_LO,
     mairHi: MAIR_HI,
   };
+  return RadixTable.create(cpu, formatOf(1, options), controls, options);
+}
+
+/** An empty stage-2 table; `iasBits` are those of intermediate physical addresses. */
+export function createLpaeStage2Table<Gather extends UnmapGather>(
+  cpu: Cpu,
+  options: LpaeOptions<Gather>,
+): Routine<LpaeStage2Table<Gather>> {
+  const { iasBits, granuleLg2 = GRANULE_4K_LG2 } = options;
+  const format = formatOf(2, options);
+  const { ir0, or0, sh0 } = walkAttributes(options.coherentWalk);
+  // With 4 KiB granules the encodings count from one level higher (Arm IHI 0070, 5.2, S2SL0).
+  const offset = granuleLg2 === GRANULE_4K_LG2 ? 1 : 0;
+  const controls: LpaeStage2Controls = {
+    t0sz: txszOf(iasBits),
+    sl0: ~(format.topLevel + offset) & 3,
+    ir0,
+    or0,
+    sh0,
+    tg: tg0OfGranule(granuleLg2),
+    ps: sizeCode(options.oasBits),
+  };
   return RadixTable.create(cpu, format, controls, options);
+}
+
+function formatOf<Gather extends UnmapGather>(
+  stage: LpaeStage,
+  { granuleLg2 = GRANULE_4K_LG2, iasBits, oasBits, coherentWalk }: LpaeOptions<Gather>,
+): LpaeFormat {
+  const sizes = { inputBits: iasBits, outputBits: oasBits };
+  return new LpaeFormat({ stage, granuleLg2, ...sizes, coherentWalk });
+}
+
+function walkAttributes(coherentWalk: boolean): { ir0: number; or0: number; sh0: number } {
+  const rgn = coherentWalk ? RGN_WRITE_BACK_ALLOCATE : RGN_NON_CACHEABLE;
+  return { ir0: rgn, or0: rgn, sh0: coherentWalk ? SHAREABILITY_INNER : SHAREABILITY_OUTER };
+}
+
+function sizeCode(oasBits: number): number {
+  const code = outputSizeCode(oasBits);
+  assert(code >= 0, "IPS and PS can say the output size");
+  return code;
 }
