@@ -198,6 +198,12 @@ export class RcuPointer<T extends object> {
     this.#versions.delete(number);
   }
 
+  /** Versions that were replaced and not freed yet, oldest first; as `current`, for the writer. */
+  get retired(): readonly T[] {
+    const last = this.current;
+    return [...this.#versions.values()].filter((version) => version !== last);
+  }
+
   /** Versions that exist: one, and those whose grace period is not over. */
   get versionCount(): number {
     return this.#versions.size;
