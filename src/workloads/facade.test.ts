@@ -86,6 +86,23 @@ describe("a device behind the SMMU", () => {
   });
 });
 
+it("several SMMUs translate for the devices behind them, each with commands of its own", () => {
+  const system = createSystem({ smmus: 2 });
+  const devices = system.instances.map((instance, index) =>
+    system.addDevice(`nvme${index}`, 7, instance),
+  );
+  const page = system.allocate(PAGE);
+  system.machine.memory.write32(page, 99);
+  const before = system.instances.map(({ smmu }) => smmu.statistics.iotlbMisses);
+  const iova = devices[1].map(page, PAGE, "toDevice");
+  expect([...devices[1].read(iova, 4).data]).toEqual([99, 0, 0, 0]);
+  expect(devices[0].read(iova, 4).abort?.fault?.name).toBe("F_TRANSLATION");
+  const misses = system.instances.map(
+    ({ smmu }, index) => smmu.statistics.iotlbMisses - before[index],
+  );
+  expect(misses).toEqual([1, 1]);
+});
+
 describe("the README", () => {
   it("shows a facade of at most ten lines that does what it says", async () => {
     const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");

@@ -19,6 +19,7 @@ export {
   type DirectionName,
   MappingError,
   type ReadResult,
+  type SmmuInstance,
   type System,
   type SystemCounters,
   type SystemDevice,

@@ -44,6 +44,8 @@ import { DOMAIN_TYPE, type Mode } from "./mode.js";
 
 /** Where the SMMU's registers lie: any place outside of RAM; this is QEMU's `virt` machine's. */
 const SMMU_BASE = 0x0905_0000;
+/** From one SMMU's registers to the next one's. */
+const SMMU_STRIDE = 0x10_0000;
 
 export type DirectionName = keyof typeof Direction;
 
@@ -54,6 +56,8 @@ export interface SystemOptions {
   /** `strict` by default. */
   readonly mode?: Mode;
   readonly cpus?: number;
+  /** SMMU instances, each with devices of its own; 1 where not given. */
+  readonly smmus?: number;
   /** With a profile the machine is timed, without one sequential. */
   readonly profile?: Profile;
   readonly seed?: number;
@@ -94,13 +98,19 @@ export interface SystemDevice {
   write(iova: Iova, data: Uint8Array): DmaResult;
 }
 
-export interface System {
-  readonly mode: Mode;
-  readonly machine: SequentialMachineFace | TimedMachineFace;
+/** An SMMU and the driver that runs it. */
+export interface SmmuInstance {
   readonly smmu: SmmuV3;
   readonly driver: SmmuV3Driver;
-  /** Adds a device behind the SMMU, in the domain type of the system's mode. */
-  addDevice(name: string, streamId?: StreamId): SystemDevice;
+}
+
+export interface System extends SmmuInstance {
+  readonly mode: Mode;
+  readonly machine: SequentialMachineFace | TimedMachineFace;
+  /** The first of them is also `smmu` and `driver`. */
+  readonly instances: readonly SmmuInstance[];
+  /** Adds a device behind an SMMU, in the domain type of the system's mode. */
+  addDevice(name: string, streamId?: StreamId, instance?: SmmuInstance): SystemDevice;
   /** Zeroed memory for a buffer. */
   allocate(sizeBytes: number): PhysicalAddress;
   counters(): SystemCounters;
@@ -109,16 +119,39 @@ export interface System {
 export function createSystem(options: SystemOptions = {}): System {
   const mode = options.mode ?? "strict";
   const machine = createMachine(options);
+  const instances = Array.from({ length: options.smmus ?? 1 }, (_, index) =>
+    createInstance(machine, options, SMMU_BASE + index * SMMU_STRIDE),
+  );
+  const [first] = instances;
+  let streamIds = 0;
+  return {
+    mode,
+    machine,
+    ...first,
+    instances,
+    addDevice: (name, streamId = ++streamIds, instance = first) =>
+      addDevice({ machine, mode, ...instance }, name, streamId, options.iovaAllocator),
+    allocate: (sizeBytes) => machine.call(0, (cpu) => machine.frames.allocate(cpu, sizeBytes)),
+    counters: () => counters(instances),
+  };
+}
+
+/** An SMMU with its registers at `base`, probed. */
+function createInstance(
+  machine: System["machine"],
+  options: SystemOptions,
+  base: PhysicalAddress,
+): SmmuInstance {
   const origins = new CommandOrigins();
   const { onCommand, profile, commandQueue, syncCompletion = "poll" } = options;
   const driver = createSmmuV3Driver(machine, {
-    base: SMMU_BASE,
+    base,
     onIssue: origins.issued,
     syncCompletion,
     ...(commandQueue === undefined ? {} : { commandQueue }),
   });
   const smmu = createSmmuV3(machine, {
-    base: SMMU_BASE,
+    base,
     interrupts: { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt },
     capabilities: { msi: syncCompletion === "msi" },
     ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
@@ -127,17 +160,7 @@ export function createSystem(options: SystemOptions = {}): System {
       : { onCommand: (words, atNs) => onCommand(words, atNs, origins.take()) }),
   });
   machine.call(0, (cpu) => driver.probe(cpu));
-  let streamIds = 0;
-  return {
-    mode,
-    machine,
-    smmu,
-    driver,
-    addDevice: (name, streamId = ++streamIds) =>
-      addDevice({ machine, smmu, driver, mode }, name, streamId, options.iovaAllocator),
-    allocate: (sizeBytes) => machine.call(0, (cpu) => machine.frames.allocate(cpu, sizeBytes)),
-    counters: () => counters(smmu),
-  };
+  return { smmu, driver };
 }
 
 /** Memory's frames lie at 1 TiB and above, so that captured addresses below stay free. */
@@ -205,12 +228,20 @@ export class MappingError extends Error {
   }
 }
 
-function counters(smmu: SmmuV3): SystemCounters {
+/** Of all instances together. */
+function counters(instances: readonly SmmuInstance[]): SystemCounters {
   const commands: Record<string, number> = {};
-  for (let opcode = 0; opcode < OPCODE_COUNT; opcode++) {
-    const count = smmu.statistics.commands[opcode];
-    if (count > 0) commands[`CMD_${opcodeName(opcode) ?? opcode}`] = count;
+  let iotlbHits = 0;
+  let iotlbMisses = 0;
+  for (const { smmu } of instances) {
+    const { statistics } = smmu;
+    for (let opcode = 0; opcode < OPCODE_COUNT; opcode++) {
+      const count = statistics.commands[opcode];
+      const name = `CMD_${opcodeName(opcode) ?? opcode}`;
+      if (count > 0) commands[name] = (commands[name] ?? 0) + count;
+    }
+    iotlbHits += statistics.iotlbHits;
+    iotlbMisses += statistics.iotlbMisses;
   }
-  const { iotlbHits, iotlbMisses } = smmu.statistics;
   return { commands, iotlbHits, iotlbMisses };
 }
