@@ -3,8 +3,8 @@
  *
  * A line is held modified by one CPU, or by its last owner with copies at others, or
  * by memory. A hit costs about a nanosecond; a transfer costs by distance (cluster,
- * socket, other socket) and transfers of one line queue behind each other. That is
- * all: how locks and queues scale follows from it.
+ * socket, other socket) and transfers of one line queue behind each other, in the order
+ * that `LineRequests` says. That is all: how locks and queues scale follows from it.
  *
  * `Coherence` owns the state of every line of a machine; `CpuCache` says which lines
  * a CPU has seen, so that invalidation is one version increment whatever the number of
@@ -53,6 +53,7 @@ export class Coherence {
   #copies = new Uint8Array(FIRST_LINES);
   #version = new Uint32Array(FIRST_LINES);
   #busyUntilNs = new Float64Array(FIRST_LINES);
+  #lastTransferNs = new Float64Array(FIRST_LINES);
   /** Stores in a row by the owner with nobody else asking, up to `PRIVATE_STREAK`. */
   #streak = new Uint8Array(FIRST_LINES);
   #lineCount = 0;
@@ -96,6 +97,17 @@ export class Coherence {
       this.#owner[line] === cache.cpuId &&
       this.holdsCopy(cache, line)
     );
+  }
+
+  /** Whether a read or a write by the CPU has to fetch the line, or its ownership, from others. */
+  needsTransfer(cache: CpuCache, line: number, isWrite: boolean): boolean {
+    if (this.#owner[line] !== cache.cpuId) return isWrite || !this.holdsCopy(cache, line);
+    return isWrite && (this.#copies[line] !== SELF || !this.holdsCopy(cache, line));
+  }
+
+  /** When the last transfer of the line that has been arranged begins: then the next can be. */
+  lastTransferNs(line: number): number {
+    return this.#lastTransferNs[line];
   }
 
   /** Time at which a CPU that starts a read at `startNs` has the line's value. */
@@ -176,9 +188,9 @@ export class Coherence {
   }
 
   #transfer(line: number, startNs: number, costNs: number): number {
-    const doneNs = Math.max(startNs, this.#busyUntilNs[line]) + costNs;
-    this.#busyUntilNs[line] = doneNs;
-    return doneNs;
+    const beginsNs = Math.max(startNs, this.#busyUntilNs[line]);
+    this.#lastTransferNs[line] = beginsNs;
+    return (this.#busyUntilNs[line] = beginsNs + costNs);
   }
 
   #distance(cache: CpuCache, owner: number): number {
@@ -209,6 +221,9 @@ export class Coherence {
     const busyUntilNs = new Float64Array(capacity);
     busyUntilNs.set(this.#busyUntilNs);
     this.#busyUntilNs = busyUntilNs;
+    const lastTransferNs = new Float64Array(capacity);
+    lastTransferNs.set(this.#lastTransferNs);
+    this.#lastTransferNs = lastTransferNs;
     const streak = new Uint8Array(capacity);
     streak.set(this.#streak);
     this.#streak = streak;

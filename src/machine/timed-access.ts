@@ -40,6 +40,12 @@ export const OP_LAST_ON_CELL = Op.fetchXor;
 export const OP_LAST_ON_LINE = Op.compareExchange64;
 export type OpCode = (typeof Op)[keyof typeof Op];
 
+const LOADS: readonly OpCode[] = [Op.load, Op.read, Op.read64, Op.waitUntil, Op.waitUntilMemory32];
+const STORES: readonly OpCode[] = [Op.store, Op.storeRelease, Op.write, Op.write64];
+/** By kind: only reads; is buffered. */
+export const IS_LOAD = Object.values(Op).map((op) => LOADS.includes(op));
+export const IS_STORE = Object.values(Op).map((op) => STORES.includes(op));
+
 const NO_BLOCK = new Uint8Array(0);
 const always: CellTest = () => true;
 
@@ -74,5 +80,23 @@ export class Access {
     this.block = other.block;
     this.test = other.test;
     this.idle = other.idle;
+  }
+
+  /** What an atomic makes of the value that it finds. */
+  newValue(found: number): number {
+    switch (this.op) {
+      case Op.compareExchange:
+        return found === this.a ? this.b : found;
+      case Op.exchange:
+        return this.a;
+      case Op.fetchAdd:
+        return found + this.a;
+      case Op.fetchOr:
+        return (found | this.a) >>> 0;
+      case Op.fetchAnd:
+        return (found & this.a) >>> 0;
+      default:
+        return (found ^ this.a) >>> 0;
+    }
   }
 }

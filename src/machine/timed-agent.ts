@@ -11,6 +11,7 @@ import type { Interrupt } from "./agent.js";
 import type { HeapEntry } from "./agent-heap.js";
 import { assert } from "./assert.js";
 import type { CpuCache } from "./coherence.js";
+import { LineTurn, NO_LINE } from "./line-turn.js";
 import type { Routine, Step, Suspension } from "./routine.js";
 import type { CpuTime, TimedMachine } from "./timed.js";
 import { Access, Op } from "./timed-access.js";
@@ -32,8 +33,6 @@ const FOREVER = Number.POSITIVE_INFINITY;
  * DMA API, so that a CPU does a call's private accesses in one go.
  */
 const LOOKAHEAD_NS = 500;
-/** Parked for time only. */
-const NO_LINE = -1;
 
 export class TimedAgent implements HeapEntry {
   readonly id: number;
@@ -53,6 +52,7 @@ export class TimedAgent implements HeapEntry {
   readonly face: TimedCpu;
   readonly #machine: TimedMachine;
   readonly #unit: LoadStoreUnit;
+  readonly #turn: LineTurn;
   /** The step of an access that is still to be performed. */
   readonly #pending: Step<number>;
   readonly #activations: Activation[] = [];
@@ -76,7 +76,8 @@ export class TimedAgent implements HeapEntry {
     this.name = name;
     this.clockNs = machine.nowNs;
     this.cache = cache;
-    this.#unit = new LoadStoreUnit(machine, this);
+    this.#turn = new LineTurn(machine, this);
+    this.#unit = new LoadStoreUnit(machine, this, this.#turn);
     const { result } = this.#unit;
     const done = { next: () => result, [Symbol.iterator]: () => done };
     this.done = done;
@@ -165,7 +166,8 @@ export class TimedAgent implements HeapEntry {
    * waking the routine through all its callers, to have it look for itself, costs much more.
    */
   #stillWaits(): boolean {
-    if (!this.#isSuspended || this.access.op !== Op.waitUntil) return false;
+    if (!this.#isSuspended) return false;
+    if (this.access.op !== Op.waitUntil && this.#turn.line === NO_LINE) return false;
     if (!this.#unit.perform()) return true;
     this.#isSuspended = false;
     this.#isPerformed = true;
@@ -184,6 +186,7 @@ export class TimedAgent implements HeapEntry {
   }
 
   #abandon(): void {
+    this.#turn.withdraw();
     const routines = this.#activations.filter(({ isInterrupt }) => !isInterrupt).length;
     this.#activations.length = 0;
     this.#irqDisableDepth = 0;
@@ -197,6 +200,7 @@ export class TimedAgent implements HeapEntry {
   }
 
   #enterInterrupt(): void {
+    this.#turn.withdraw();
     const interrupt = this.#interrupts.shift() as Interrupt;
     const below = this.#activations.length === 0 ? undefined : this.access.copy();
     this.access.idle = false;
@@ -254,6 +258,11 @@ export class TimedAgent implements HeapEntry {
     this.#parkedNs = this.clockNs;
     this.clockNs = deadlineNs;
     if (line !== NO_LINE) this.#machine.park(this, line);
+  }
+
+  /** Waits to be told that its turn at a line has come. */
+  parkForTurn(): void {
+    this.park(NO_LINE);
   }
 
   parkUntil(deadlineNs: number): void {

@@ -11,18 +11,27 @@
 
 import type { Cell } from "./cell.js";
 import type { Coherence, CpuCache } from "./coherence.js";
-import type { CpuCosts, DeviceCosts, RegisterCosts } from "./cost.js";
+import type { CpuCosts } from "./cost.js";
+import { type LineTurn, NO_LINE } from "./line-turn.js";
 import type { PhysicalMemory } from "./memory.js";
 import { FRAME_BYTES, type Frame, frameOf, LINE_BYTES, LINE_LG2 } from "./memory.js";
 import type { RegisterMap } from "./registers.js";
 import type { TimedMachine } from "./timed.js";
-import { type Access, OP_LAST_ON_CELL, OP_LAST_ON_LINE, Op } from "./timed-access.js";
+import {
+  type Access,
+  IS_LOAD,
+  IS_STORE,
+  OP_LAST_ON_CELL,
+  OP_LAST_ON_LINE,
+  Op,
+} from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
 
 export class LoadStoreUnit {
   /** What the access came to; the same object every time, as the agent's steps return it. */
   readonly result = { done: true as const, value: 0 as number };
   readonly #agent: TimedAgent;
+  readonly #turn: LineTurn;
   readonly #access: Access;
   readonly #machine: TimedMachine;
   readonly #memory: PhysicalMemory;
@@ -31,15 +40,13 @@ export class LoadStoreUnit {
   /** Undefined for a device: it has no cache of its own. */
   readonly #cache: CpuCache | undefined;
   readonly #cpuCosts: CpuCosts;
-  readonly #registerCosts: RegisterCosts;
-  readonly #deviceCosts: DeviceCosts;
-  readonly #copyKilobyteNs: number;
   /** Time at which all own stores are visible. */
   #drainNs = 0;
   /** How much later than the clock a poke takes effect: posted writes travel. */
   #pokeDelayNs = 0;
 
-  constructor(machine: TimedMachine, agent: TimedAgent) {
+  constructor(machine: TimedMachine, agent: TimedAgent, turn: LineTurn) {
+    this.#turn = turn;
     this.#agent = agent;
     this.#access = agent.access;
     this.#machine = machine;
@@ -48,33 +55,54 @@ export class LoadStoreUnit {
     this.#coherence = machine.coherence;
     this.#cache = agent.cache;
     this.#cpuCosts = machine.costs.cpu;
-    this.#registerCosts = machine.costs.register;
-    this.#deviceCosts = machine.costs.device;
-    this.#copyKilobyteNs = machine.costs.workNs.copyKilobyte;
   }
 
   /** Whether the noted access touches nothing that another agent is using. */
   hitsPrivately(): boolean {
-    const access = this.#access;
+    const { op } = this.#access;
     const cache = this.#cache;
-    if (access.op === Op.fullFence) return true;
-    if (cache === undefined || access.op > OP_LAST_ON_LINE) return false;
-    let line: number;
-    if (access.op <= OP_LAST_ON_CELL) line = (access.cell as Cell).line.id;
-    else {
-      const frame = this.#memory.findFrame(frameOf(access.address));
-      if (frame === undefined || frame.firstLineId < 0) return false;
-      line = this.#lineOf(frame);
-    }
-    if (line < 0) return false;
-    const isLoad = access.op === Op.load || access.op === Op.read || access.op === Op.read64;
-    return isLoad
+    if (op === Op.fullFence) return true;
+    if (cache === undefined || op > OP_LAST_ON_LINE) return false;
+    const line = this.#lineOfAccess();
+    if (line === NO_LINE) return false;
+    return IS_LOAD[op]
       ? this.#coherence.holdsCopy(cache, line)
       : this.#coherence.holdsPrivately(cache, line);
   }
 
-  /** Performs the noted access at `clockNs`; false when the agent parked instead. */
+  /** Performs the noted access at `clockNs`; false when the agent has to wait instead. */
   perform(): boolean {
+    const turn = this.#turn;
+    const line = turn.line === NO_LINE ? this.#contendedLine() : turn.line;
+    if (line === NO_LINE) return this.#act();
+    if (!turn.take(line)) return false;
+    const isDone = this.#act();
+    turn.pass();
+    return isDone;
+  }
+
+  /** The line that the noted access has to fetch and that others want too, or `NO_LINE`. */
+  #contendedLine(): number {
+    const { op } = this.#access;
+    const cache = this.#cache;
+    const isOnLine = op <= OP_LAST_ON_LINE || IS_LOAD[op];
+    if (cache === undefined || !isOnLine) return NO_LINE;
+    const line = this.#lineOfAccess();
+    if (line < 0 || !this.#turn.isNeeded(line, IS_STORE[op])) return NO_LINE;
+    return this.#coherence.needsTransfer(cache, line, !IS_LOAD[op]) ? line : NO_LINE;
+  }
+
+  /** The line of an access to a cell or to memory, or `NO_LINE` if nobody has touched it yet. */
+  #lineOfAccess(): number {
+    const access = this.#access;
+    if (access.op <= OP_LAST_ON_CELL || access.op === Op.waitUntil) {
+      return (access.cell as Cell).line.id;
+    }
+    const frame = this.#memory.findFrame(frameOf(access.address));
+    return frame === undefined || frame.firstLineId < 0 ? NO_LINE : this.#lineOf(frame);
+  }
+
+  #act(): boolean {
     const agent = this.#agent;
     const access = this.#access;
     switch (access.op) {
@@ -160,28 +188,10 @@ export class LoadStoreUnit {
     }
     const found = cell.value;
     this.result.value = found;
-    const value = this.#newValue(found);
+    const value = this.#access.newValue(found);
     if (value === found) return;
     cell.value = value;
     this.#machine.lineChanged(line, agent.clockNs);
-  }
-
-  #newValue(found: number): number {
-    const access = this.#access;
-    switch (access.op) {
-      case Op.compareExchange:
-        return found === access.a ? access.b : found;
-      case Op.exchange:
-        return access.a;
-      case Op.fetchAdd:
-        return found + access.a;
-      case Op.fetchOr:
-        return (found | access.a) >>> 0;
-      case Op.fetchAnd:
-        return (found & access.a) >>> 0;
-      default:
-        return (found ^ access.a) >>> 0;
-    }
   }
 
   #waitForCell(): boolean {
@@ -224,13 +234,13 @@ export class LoadStoreUnit {
     const cache = this.#cache;
     if (frame === undefined) {
       agent.clockNs +=
-        cache === undefined ? this.#deviceCosts.memoryReadNs : this.#cpuCosts.memoryNs;
+        cache === undefined ? this.#machine.costs.device.memoryReadNs : this.#cpuCosts.memoryNs;
       return;
     }
     const line = this.#lineOf(frame);
     agent.clockNs =
       cache === undefined
-        ? this.#coherence.deviceRead(line, agent.clockNs, this.#deviceCosts.memoryReadNs)
+        ? this.#coherence.deviceRead(line, agent.clockNs, this.#machine.costs.device.memoryReadNs)
         : this.#coherence.cpuRead(cache, line, agent.clockNs);
   }
 
@@ -239,7 +249,7 @@ export class LoadStoreUnit {
     const agent = this.#agent;
     const cache = this.#cache;
     if (cache === undefined) {
-      const costNs = this.#deviceCosts.memoryWriteNs;
+      const costNs = this.#machine.costs.device.memoryWriteNs;
       const visibleNs = this.#coherence.deviceWrite(line, agent.clockNs, costNs);
       agent.clockNs = visibleNs;
       return visibleNs;
@@ -303,10 +313,14 @@ export class LoadStoreUnit {
     const kilobytes = sizeBytes / 1024;
     if (this.#cache === undefined) {
       const isRead = access.op === Op.readBlock;
-      const { memoryReadNs, memoryWriteNs } = this.#deviceCosts;
+      const { memoryReadNs, memoryWriteNs } = this.#machine.costs.device;
       // A device moves one burst per line; bursts are pipelined, so only the first counts.
       agent.clockNs += isRead ? memoryReadNs : memoryWriteNs;
-    } else agent.clockNs += Math.max(this.#cpuCosts.hitNs, kilobytes * this.#copyKilobyteNs);
+    } else
+      agent.clockNs += Math.max(
+        this.#cpuCosts.hitNs,
+        kilobytes * this.#machine.costs.workNs.copyKilobyte,
+      );
     if (access.op === Op.readBlock) {
       this.#memory.readBlock(access.address, access.block);
       return;
@@ -357,14 +371,14 @@ export class LoadStoreUnit {
       this.result.value = is32
         ? block.read32(offset, agent.face)
         : block.read64(offset, agent.face);
-      agent.clockNs += this.#registerCosts.readNs / 2;
+      agent.clockNs += this.#machine.costs.register.readNs / 2;
       return;
     }
-    this.#pokeDelayNs = this.#registerCosts.postedNs;
+    this.#pokeDelayNs = this.#machine.costs.register.postedNs;
     if (access.c === 4) block.write32(offset, access.a, agent.face);
     else block.write64(offset, access.a, access.b, agent.face);
     this.#pokeDelayNs = 0;
-    agent.clockNs += this.#registerCosts.writeNs;
+    agent.clockNs += this.#machine.costs.register.writeNs;
   }
 
   /** Stores at once and free of cost: see `Agent.poke`. */

@@ -22,6 +22,8 @@ import { assert } from "./assert.js";
 import { Coherence } from "./coherence.js";
 import type { MachineCosts } from "./cost.js";
 import { FrameAllocator } from "./frames.js";
+import { LineRequests } from "./line-requests.js";
+import type { LineTurn } from "./line-turn.js";
 import { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 import { PhysicalMemory } from "./memory.js";
 import { Random } from "./random.js";
@@ -56,6 +58,8 @@ function expiryOf(nowNs: number, delayNs: number, tickNs: number): number {
   return (Math.floor(nowNs / tickNs) + Math.ceil(delayNs / tickNs) + 1) * tickNs;
 }
 
+/** Keeps the arbitration's random numbers apart from those of the routines. */
+const ARBITRATION = 0x6c696e65;
 /** Horizon that nobody's clock is within, whatever the lookahead. */
 const TURN_ENDS = Number.NEGATIVE_INFINITY;
 /** Owners are 16-bit numbers; 1024 is what the design asks for. */
@@ -75,6 +79,7 @@ export class TimedMachine implements TimedMachineFace {
   readonly timers = new TimerQueue();
   readonly costs: MachineCosts;
   readonly coherence: Coherence;
+  readonly requests: LineRequests<LineTurn>;
   /** Until this time the running agent may act without asking. */
   horizonNs = 0;
   nowNs = 0;
@@ -95,7 +100,10 @@ export class TimedMachine implements TimedMachineFace {
     this.costs = options.costs;
     this.coherence = new Coherence(options.costs.cpu);
     this.frames = new FrameAllocator(base, last);
-    this.random = new Random(options.seed ?? 1);
+    const seed = options.seed ?? 1;
+    this.random = new Random(seed);
+    // A stream of its own: routines draw the same numbers whoever contends.
+    this.requests = new LineRequests(new Random(seed ^ ARBITRATION));
     for (let id = 0; id < cpuCount; id++) {
       const cache = this.coherence.addCpu(id);
       this.#cpuAgents.push(new TimedAgent(this, id, `cpu${id}`, cache));
