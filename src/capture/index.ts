@@ -23,6 +23,7 @@ export type {
   SwiotlbBounced,
   SyncFor,
 } from "./events.js";
+export { inflateStream } from "./inflate.js";
 export {
   type DmaOperation,
   joinOperations,
@@ -33,4 +34,5 @@ export {
   type Segment,
   type UnmapOperation,
 } from "./operations.js";
+export { type OuterCompression, outerCompressionOf } from "./source.js";
 export type { CaptureFormat, CaptureHeader, CaptureStatistics } from "./tally.js";

@@ -5,11 +5,13 @@
 
 import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
+import { InputError } from "#analysis";
 import { CaptureError } from "#capture";
 import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
 import { addReplayCommand } from "./replay-command.js";
+import { addWalkCommand } from "./walk-command.js";
 
 const HELP = "`iommukit --help` lists the commands, `iommukit COMMAND --help` their options";
 
@@ -50,6 +52,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
+  addWalkCommand(program, setExitCode);
   addDoctorCommand(program);
   return program;
 }
@@ -68,7 +71,7 @@ function report(error: unknown): number {
   }
   if (error instanceof InterruptedError) return EXIT_INTERRUPTED;
   if (error instanceof CaptureError && error.code === "ABORTED") return EXIT_INTERRUPTED;
-  if (error instanceof UsageError || error instanceof CaptureError) {
+  if (error instanceof UsageError || error instanceof InputError || error instanceof CaptureError) {
     say(error.message);
     return EXIT_USAGE;
   }

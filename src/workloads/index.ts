@@ -12,6 +12,7 @@ export {
   type ReplayResult,
   replay,
 } from "./replay.js";
+export { requesterIdOf } from "./stream-ids.js";
 export { Survey } from "./survey.js";
 export {
   type CommandListener,

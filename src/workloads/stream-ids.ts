@@ -29,7 +29,8 @@ export class StreamIds {
   }
 }
 
-function requesterIdOf(device: string): number | undefined {
+/** Bus, device and function of a PCI function named `0000:01:00.0`; undefined for others. */
+export function requesterIdOf(device: string): number | undefined {
   const match = /^[0-9a-f]{4,}:([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/.exec(device);
   if (match === null) return undefined;
   const [bus, slot] = [match[1], match[2]].map((part) => Number.parseInt(part, 16));
