@@ -24,7 +24,14 @@ import { QueueLock } from "./queue-lock.js";
 import { QueueRoom } from "./queue-room.js";
 import type { ReportListener } from "./reports.js";
 import { CompareExchange, FetchAdd, type Reservation } from "./reservation.js";
-import { buildMsiSync, buildSync, pollCons, pollMsi, TIMED_OUT } from "./sync-completion.js";
+import {
+  buildMsiSync,
+  buildSync,
+  pollCons,
+  pollMsi,
+  reportTimeout,
+  TIMED_OUT,
+} from "./sync-completion.js";
 
 /** Slots per word of the valid map, words per line of it. */
 const VALID_SLOTS = 32;
@@ -112,10 +119,7 @@ export class LocklessQueue implements CommandQueue {
       ? yield* this.#pollMsi(cpu, prod)
       : yield* this.#pollCons(cpu, batch, prod);
     const completed = cons !== TIMED_OUT;
-    if (!completed) {
-      const slot = queueSlot(prod, this.#ring.sizeLg2);
-      this.#report({ kind: "sync timeout", atNs: cpu.now(), slot });
-    }
+    if (!completed) yield* reportTimeout(cpu, this.#ring, prod, this.#report);
     // Who appears to be the last one out may tell the others how far the hardware is.
     if ((yield* this.#lock.holders(cpu)) === 1 && completed) {
       yield* this.#reservation.advanceCons(cpu, cons);

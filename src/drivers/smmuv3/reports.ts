@@ -7,8 +7,18 @@
 import type { Nanoseconds, PhysicalAddress } from "#machine";
 
 export type SmmuReport =
-  /** A CMD_SYNC did not complete in time: invalidations before it are not known to be done. */
-  | { readonly kind: "sync timeout"; readonly atNs: Nanoseconds; readonly slot: number }
+  /**
+   * A CMD_SYNC did not complete in time: invalidations before it are not known to be done.
+   * `prod` and `cons` are what the registers hold: where CONS stands past the slot, it was
+   * the MSI that got lost.
+   */
+  | {
+      readonly kind: "sync timeout";
+      readonly atNs: Nanoseconds;
+      readonly slot: number;
+      readonly prod: number;
+      readonly cons: number;
+    }
   /** The queue stayed full for the poll timeout; the CPU goes on waiting. */
   | { readonly kind: "queue full"; readonly atNs: Nanoseconds }
   /** The SMMU stopped at a command; `words` are set where the driver replaced it. */

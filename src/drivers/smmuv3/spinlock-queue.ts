@@ -14,7 +14,7 @@
  * `SpinlockQueue` owns the lock and, under it, both indices and the sequence number.
  */
 
-import { queueIsFull, queueSlot } from "#arch/smmuv3";
+import { queueIsFull } from "#arch/smmuv3";
 import { assert, type Cpu, type PhysicalAddress, type Routine, SpinLock } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type {
@@ -25,7 +25,14 @@ import type {
 } from "./command-queue.js";
 import { CommandRing } from "./command-ring.js";
 import type { ReportListener } from "./reports.js";
-import { buildMsiSync, buildSync, pollCons, pollMsi, TIMED_OUT } from "./sync-completion.js";
+import {
+  buildMsiSync,
+  buildSync,
+  pollCons,
+  pollMsi,
+  reportTimeout,
+  TIMED_OUT,
+} from "./sync-completion.js";
 
 /** How long a full queue is polled before the CPU complains (ARM_SMMU_POLL_TIMEOUT_US). */
 const ROOM_TIMEOUT_NS = 100_000;
@@ -85,8 +92,8 @@ export class SpinlockQueue implements CommandQueue {
     if (this.#syncWord === undefined) return ticket === COMPLETED;
     batch.syncNumber = ticket;
     if (yield* pollMsi(cpu, this.#syncWord, batch.isSyncReached)) return true;
-    // The slot is no longer known; the ring has moved on.
-    this.#reportTimeout(cpu, this.#prod);
+    // Which slot it was is not known any more: the ring may have moved on.
+    yield* reportTimeout(cpu, this.#ring, this.#prod, this.#report);
     return false;
   }
 
@@ -115,7 +122,7 @@ export class SpinlockQueue implements CommandQueue {
     yield* this.#insert(cpu, batch, 0);
     const cons = yield* pollCons(cpu, batch, this.#ring, prod, yield* this.#ring.readCons(cpu));
     if (cons === TIMED_OUT) {
-      this.#reportTimeout(cpu, prod);
+      yield* reportTimeout(cpu, this.#ring, prod, this.#report);
       return TIMED_OUT;
     }
     this.#cons = cons;
@@ -144,10 +151,5 @@ export class SpinlockQueue implements CommandQueue {
       yield* cpu.delay(pauseNs);
     }
     this.#report({ kind: "queue full", atNs: cpu.now() });
-  }
-
-  #reportTimeout(cpu: Cpu, prod: number): void {
-    const slot = queueSlot(prod, this.#ring.sizeLg2);
-    this.#report({ kind: "sync timeout", atNs: cpu.now(), slot });
   }
 }

@@ -8,12 +8,14 @@ import {
   encodeSync,
   encodeSyncMsi,
   queueHasConsumed,
+  queueSlot,
   SyncSignal,
 } from "#arch/smmuv3";
 import type { CellTest, Cpu, PhysicalAddress, Routine } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRing } from "./command-ring.js";
 import { POLL_TIMEOUT_NS } from "./poll.js";
+import type { ReportListener } from "./reports.js";
 
 /** Returned in place of an index when the time was up. */
 export const TIMED_OUT = -1;
@@ -64,4 +66,18 @@ export function* pollCons(
 /** Waits until the word that the MSI goes to passes the test; returns whether it did in time. */
 export function* pollMsi(cpu: Cpu, address: PhysicalAddress, test: CellTest): Routine<boolean> {
   return test(yield* cpu.waitUntilMemory32(address, test, POLL_TIMEOUT_NS));
+}
+
+/** Tells that the CMD_SYNC at `prod` did not complete in time. */
+export function* reportTimeout(
+  cpu: Cpu,
+  ring: CommandRing,
+  prod: number,
+  report: ReportListener,
+): Routine {
+  const atNs = cpu.now();
+  const hardwareProd = yield* cpu.readRegister32(ring.prodRegister);
+  const cons = yield* cpu.readRegister32(ring.consRegister);
+  const slot = queueSlot(prod, ring.sizeLg2);
+  report({ kind: "sync timeout", atNs, slot, prod: hardwareProd, cons });
 }
