@@ -69,6 +69,7 @@ describe("imports", () => {
       ["src/workloads", "#capture"],
       ["src/machine", "./cell.js"],
       ["src/hardware/devices", "../smmuv3/index.js"],
+      ["src/hardware/devices", "#hardware/bus"],
     ] as const;
     expect(imports(accepted)).toEqual(accepted.map(() => []));
   });

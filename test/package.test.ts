@@ -85,6 +85,7 @@ describe("the package", () => {
         "iommukit/iova",
         "iommukit/pagetable",
         "iommukit/hardware/smmuv3",
+        "iommukit/hardware/bus",
         "iommukit/hardware/devices",
         "iommukit/iommu",
         "iommukit/drivers/smmuv3",

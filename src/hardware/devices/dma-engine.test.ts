@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { DmaAccess } from "#hardware/bus";
 import { sequentialMachine } from "#machine";
 import { pageEntry, SID, Testbed } from "../smmuv3/testing/testbed.js";
 import {
   createDmaDevice,
-  DmaAccess,
   type DmaDevice,
   type DmaResult,
   deviceRead,
@@ -77,6 +77,18 @@ describe("behind an SMMU", () => {
     bed.writeSte(SID, { V: 1, Config: 0 });
     const device = createDmaDevice({ name: "engine", streamId: SID, iommu: bed.smmu });
     expect(touch(bed, device, IOVA, 1)).toEqual({ iova: IOVA, movedBytes: 0, fault: undefined });
+  });
+
+  it("where a fault is ignored, reads return zeros and writes do nothing", () => {
+    const bed = new Testbed({ capabilities: { readAsZero: true } }).enable();
+    const root = bed.stage1({ A: 0 });
+    bed.mapPage(root, IOVA + 4096, pageEntry(PAGE));
+    const device = createDmaDevice({ name: "engine", streamId: SID, iommu: bed.smmu });
+    const data = new Uint8Array(8).fill(0x5a);
+    expect(deviceWrite(bed.machine, device, IOVA + 4092, data)).toBeUndefined();
+    const back = new Uint8Array(8).fill(0xff);
+    expect(deviceRead(bed.machine, device, IOVA + 4092, back)).toBeUndefined();
+    expect(Array.from(back)).toEqual([0, 0, 0, 0, 0x5a, 0x5a, 0x5a, 0x5a]);
   });
 
   it("several accesses of one device can be under way", () => {

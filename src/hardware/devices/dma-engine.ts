@@ -5,34 +5,14 @@
  * pages and leaves, as a root complex does; what was moved before a fault stays moved.
  */
 
+import {
+  DmaAccess,
+  type DmaFault,
+  type DmaPort,
+  DmaStatus,
+  type DmaTransaction,
+} from "#hardware/bus";
 import type { Agent, Iova, Machine, Pasid, PhysicalAddress, Routine, StreamId } from "#machine";
-
-/** A transaction on its way through an IOMMU, with the outcome of its last translation. */
-export interface DmaTransaction {
-  readonly physicalAddress: PhysicalAddress;
-  /** Bytes from `physicalAddress` on that the same leaf covers. */
-  readonly leafBytesLeft: number;
-  /** What was found wrong; undefined when the IOMMU aborts without saying. */
-  readonly fault: DmaFault | undefined;
-}
-
-/** A hardware fault record, discriminated by its architected name. */
-export interface DmaFault {
-  readonly name: string;
-}
-
-/** What a device needs of the IOMMU in front of it; the models in `hardware/` offer it. */
-export interface DmaPort {
-  newTransaction(streamId: StreamId, substreamId?: Pasid): DmaTransaction;
-  /** Returns `TRANSLATED`, or another number when the access is aborted. */
-  translate(agent: Agent, transaction: DmaTransaction, iova: Iova, access: number): Routine<number>;
-  /** Tells that the access that was translated has been made. */
-  finish(agent: Agent, transaction: DmaTransaction): void;
-}
-
-const TRANSLATED = 0;
-/** Kinds of access, as every model takes them. */
-export const DmaAccess = { read: 0, write: 1 } as const;
 
 /** Bursts do not cross 4 KiB (PCIe base specification, 2.2.7). */
 const BURST_BYTES_MAX = 4096;
@@ -128,12 +108,12 @@ class DmaEngine implements DmaDevice {
     }
     const transaction = this.#idle.pop() ?? iommu.newTransaction(this.streamId, this.#substreamId);
     const status = yield* iommu.translate(agent, transaction, iova, DmaAccess.write);
-    if (status === TRANSLATED) {
+    if (status === DmaStatus.translated) {
       yield* agent.writeRegister32(transaction.physicalAddress, data);
       iommu.finish(agent, transaction);
     }
     this.#idle.push(transaction);
-    return status === TRANSLATED ? undefined : { iova, movedBytes: 0, fault: transaction.fault };
+    return isAborted(status) ? { iova, movedBytes: 0, fault: transaction.fault } : undefined;
   }
 
   *#move(
@@ -150,12 +130,17 @@ class DmaEngine implements DmaDevice {
     while (done < sizeBytes) {
       const at = iova + done;
       const status = yield* iommu.translate(agent, transaction, at, access);
-      if (status !== TRANSLATED) {
+      if (isAborted(status)) {
         this.#idle.push(transaction);
         return { iova: at, movedBytes: done, fault: transaction.fault };
       }
       const burstBytes = Math.min(sizeBytes - done, BURST_BYTES_MAX - burstOffset(at));
       const count = Math.min(burstBytes, transaction.leafBytesLeft);
+      if (status === DmaStatus.ignored) {
+        if (access === DmaAccess.read) data?.fill(0, done, done + count);
+        done += count;
+        continue;
+      }
       if (data !== undefined) {
         const part = data.subarray(done, done + count);
         if (access === DmaAccess.write) yield* agent.writeBlock(transaction.physicalAddress, part);
@@ -180,6 +165,10 @@ function* moveUntranslated(
     else yield* agent.readBlock(address, data);
   }
   return undefined;
+}
+
+function isAborted(status: DmaStatus): boolean {
+  return status === DmaStatus.fault || status === DmaStatus.aborted;
 }
 
 /** Offset within the burst's page; the low bits of a negative address count up as well. */

@@ -1,15 +1,12 @@
 /** Devices that do DMA. */
 
+export { DmaAccess, type DmaFault, type DmaPort, type DmaTransaction } from "#hardware/bus";
 export {
   createDmaDevice,
   type DmaAbort,
-  DmaAccess,
   type DmaDevice,
   type DmaDeviceOptions,
-  type DmaFault,
-  type DmaPort,
   type DmaResult,
-  type DmaTransaction,
   deviceRead,
   deviceWrite,
 } from "./dma-engine.js";

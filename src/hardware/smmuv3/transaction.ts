@@ -7,6 +7,7 @@
  */
 
 import type { KnownEvent } from "#arch/smmuv3";
+import { NOT_IN_FLIGHT } from "#hardware/bus";
 import type { Iova, Pasid, PhysicalAddress, StreamId } from "#machine";
 import type { ContextEntry, StreamEntry } from "./configuration.js";
 
@@ -49,8 +50,8 @@ export class Transaction {
   isRequest = false;
   /** It was stalled, and software has asked for another try. */
   isRetry = false;
-  /** Which in-flight counter holds it; -1: it is not under way. */
-  epoch = -1;
+  /** Which generation of what is in flight it belongs to. */
+  epoch = NOT_IN_FLIGHT;
   /** Configuration used last; looked up again once it was invalidated. */
   stream: StreamEntry | undefined;
   context: ContextEntry | undefined;

@@ -8,7 +8,8 @@
 
 import { POWERS_OF_TWO } from "#arch/lpae";
 import { ResumeResponse } from "#arch/smmuv3";
-import { type Agent, type Cell, type Iova, loneCell, type Routine } from "#machine";
+import { InFlight, NOT_IN_FLIGHT } from "#hardware/bus";
+import type { Agent, Iova, Routine } from "#machine";
 import { Choice, type ContextEntry, chooseContext, StreamKind } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
 import { configurationFault, inputFault, stalledFault, streamDisabled } from "./faults.js";
@@ -29,18 +30,13 @@ export class Translator {
   readonly #parts: WalkParts;
   readonly #events: EventQueue;
   readonly #stalls: StallBuffer;
-  /** Transactions under way, in two generations: one drains while the other fills. */
-  readonly #underWay: readonly [Cell, Cell];
-  #epoch = 0;
+  readonly #underWay: InFlight;
 
   constructor(name: string, parts: WalkParts, events: EventQueue, stalls: StallBuffer) {
     this.#parts = parts;
     this.#events = events;
     this.#stalls = stalls;
-    this.#underWay = [
-      loneCell(`${name} transactions, even`),
-      loneCell(`${name} transactions, odd`),
-    ];
+    this.#underWay = new InFlight(`${name} transactions`);
   }
 
   /**
@@ -54,7 +50,7 @@ export class Translator {
     access: number,
   ): Routine<TranslationStatus> {
     const { registers, configurations, iotlb, statistics, timing } = this.#parts;
-    this.#begin(agent, transaction);
+    transaction.epoch = this.#underWay.begin(agent);
     transaction.iova = iova;
     transaction.access = access;
     transaction.fault = undefined;
@@ -108,23 +104,13 @@ export class Translator {
 
   /** The device has made its access. */
   finish(agent: Agent, transaction: Transaction): void {
-    const cell = this.#underWay[transaction.epoch];
-    transaction.epoch = -1;
-    agent.poke(cell, cell.value - 1);
+    this.#underWay.end(agent, transaction.epoch);
+    transaction.epoch = NOT_IN_FLIGHT;
   }
 
   /** Waits until every transaction that began before now has finished. */
-  *drain(agent: Agent): Routine {
-    const old = this.#underWay[this.#epoch];
-    // The other generation is empty: the drain before this one waited for it.
-    this.#epoch = 1 - this.#epoch;
-    yield* agent.waitUntil(old, isZero);
-  }
-
-  #begin(agent: Agent, transaction: Transaction): void {
-    transaction.epoch = this.#epoch;
-    const cell = this.#underWay[this.#epoch];
-    agent.poke(cell, cell.value + 1);
+  drain(agent: Agent): Routine {
+    return this.#underWay.drain(agent);
   }
 
   *#miss(
@@ -286,8 +272,4 @@ export class Translator {
     this.finish(agent, transaction);
     return transaction.fault === undefined ? TranslationStatus.aborted : TranslationStatus.fault;
   }
-}
-
-function isZero(value: number): boolean {
-  return value === 0;
 }

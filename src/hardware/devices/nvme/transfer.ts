@@ -7,8 +7,9 @@
  */
 
 import { CommandWord, quadOf } from "#arch/nvme";
+import { DmaAccess } from "#hardware/bus";
 import type { Agent, Routine } from "#machine";
-import { DmaAccess, type DmaResult } from "../dma-engine.js";
+import type { DmaResult } from "../dma-engine.js";
 import { type Command, StatusCode } from "./command.js";
 import type { Completer } from "./completion.js";
 import { MEDIA_BLOCK_BYTES, type MediaUnit } from "./media.js";
