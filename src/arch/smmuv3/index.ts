@@ -72,6 +72,7 @@ export {
   FaultClass,
   type KnownEvent,
 } from "./events.js";
+export { PRI_ENTRY_WORDS, PriField } from "./pri.js";
 export {
   COMMAND_BYTES,
   COMMAND_WORDS,

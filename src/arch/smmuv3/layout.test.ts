@@ -5,6 +5,7 @@ import { Cd, CdL1 } from "./cd.js";
 import { COMMAND_FIELDS, CommandField } from "./commands.js";
 import { EVENT_FIELDS, EventField } from "./events.js";
 import { getAddress, getField, setAddress, setField } from "./index.js";
+import { PRI_ENTRY_WORDS, PriField } from "./pri.js";
 import { isAddressField } from "./record.js";
 import * as registers from "./registers.js";
 import { Ste } from "./ste.js";
@@ -36,6 +37,7 @@ const LAYOUTS: readonly (readonly [string, Layout, number])[] = [
   ["CD", Cd, 16],
   ["CD level 1", CdL1, 2],
   ["stream table level 1", StreamL1, 2],
+  ["PRI queue entry", PriField, PRI_ENTRY_WORDS],
   ...Object.entries(REGISTERS).map(([name, fields]): [string, Layout, number] => [name, fields, 2]),
   ...commands,
   ...events,
