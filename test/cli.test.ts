@@ -83,7 +83,7 @@ describe("a wrong command line is refused in one line that names the flag and th
     [["replay", SMALL, "--seed", " "], /--seed .*from 0 to 4294967295/],
     [["replay", SMALL, "--pace", "slow"], /--pace .*captured, closed/],
     [["replay", SMALL, "--iova", "mine"], /--iova .*allocated, captured/],
-    [["replay", SMALL, "--profile", "fast-arm"], /--profile .*choose from generic-arm/],
+    [["replay", SMALL, "--profile", "fast-arm"], /--profile: .*choose from generic-arm/],
     [["replay", SMALL, "--iommu", "vtd"], /--iommu .*choices are smmuv3/],
     [["replay", SMALL, "--commands", "c.tsv"], /--commands .*--mode has 3; add --mode strict/],
     [["replay", SMALL, "--mode", "strict", "--commands", ""], /--commands .*the name of a file/],

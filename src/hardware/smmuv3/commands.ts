@@ -1,7 +1,8 @@
 /**
  * The command queue's consumer (IHI 0070, 3.5 and chapter 4): an agent that fetches commands
  * between CMDQ_CONS and CMDQ_PROD, executes them in order, and stops at the first that it
- * cannot execute until software has acknowledged the error.
+ * cannot execute until software has acknowledged the error. Invalidations overlap: each takes
+ * its time, and a CMD_SYNC waits for those before it, with another agent.
  */
 
 import {
@@ -32,6 +33,7 @@ import type { ConfigurationCache } from "./configuration.js";
 import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
 import type { Iotlb } from "./iotlb.js";
+import { hasRoom, isNone, isSome, PendingSyncs } from "./pending-syncs.js";
 import type { StallBuffer } from "./stalls.js";
 import { ANY_ASID } from "./tagged-cache.js";
 import { NO_SUBSTREAM } from "./transaction.js";
@@ -55,8 +57,15 @@ export class CommandConsumer {
   readonly #inject: FaultInjection;
   readonly #onCommand: CommandObserver | undefined;
   readonly #words = new Uint32Array(COMMAND_WORDS);
+  readonly #bytes = new Uint8Array(this.#words.buffer);
+  readonly #syncs: PendingSyncs;
+  /** Index of the command behind the last one that was fetched. */
+  #next = 0;
+  /** When the effects of all commands so far are complete. */
+  #doneNs = 0;
 
   constructor(
+    name: string,
     parts: WalkParts,
     interrupts: Interrupts,
     translator: Translator,
@@ -73,9 +82,10 @@ export class CommandConsumer {
     this.#stalls = stalls;
     this.#inject = inject;
     this.#onCommand = onCommand;
+    this.#syncs = new PendingSyncs(name);
   }
 
-  /** The agent's life: waits for the doorbell and consumes all there is. */
+  /** An agent's life: waits for the doorbell and consumes all there is. */
   *run(agent: Agent): Routine {
     const { doorbell } = this.#parts.registers;
     for (;;) {
@@ -85,12 +95,27 @@ export class CommandConsumer {
     }
   }
 
+  /** Another agent's life: completes the CMD_SYNCs, one after the other. */
+  *runSyncs(agent: Agent): Routine {
+    const { count } = this.#syncs;
+    for (;;) {
+      yield* agent.idleUntil(count, isSome);
+      yield* this.#completeSync(agent);
+    }
+  }
+
+  /** Index of the next command to fetch: ahead of CMDQ_CONS while CMD_SYNCs are pending. */
+  #position(): number {
+    const { commandCons, commandQueueLg2 } = this.#parts.registers;
+    if (this.#syncs.isEmpty) this.#next = queuePosition(commandCons.value, commandQueueLg2);
+    return this.#next;
+  }
+
   #hasCommand(): boolean {
     const { registers } = this.#parts;
     if (!registers.commandQueueEnabled) return false;
     if ((registers.activeErrors & STOPPING_ERRORS) !== 0) return false;
-    const { commandProd, commandCons, commandQueueLg2 } = registers;
-    return !queueIsEmpty(commandProd, commandCons.value, commandQueueLg2);
+    return !queueIsEmpty(registers.commandProd, this.#position(), registers.commandQueueLg2);
   }
 
   *#consume(agent: Agent): Routine {
@@ -99,54 +124,85 @@ export class CommandConsumer {
     const pausedUntilNs = this.#inject.commandsPausedUntilNs;
     if (pausedUntilNs > agent.now()) yield* agent.sleepUntil(pausedUntilNs);
     const sizeLg2 = registers.commandQueueLg2;
-    const cons = queuePosition(registers.commandCons.value, sizeLg2);
-    const address = registers.commandQueueBase + queueSlot(cons, sizeLg2) * COMMAND_BYTES;
+    const index = this.#position();
+    const address = registers.commandQueueBase + queueSlot(index, sizeLg2) * COMMAND_BYTES;
     if (bus.aborts(address)) {
-      yield* this.#fail(agent, cons, CommandError.fetchAbort);
+      yield* this.#fail(agent, index, CommandError.fetchAbort);
       return;
     }
     agent.workNs(timing.commandFetchNs);
-    words[0] = yield* agent.read64(address);
-    words[1] = agent.hi;
-    words[2] = yield* agent.read64(address + 8);
-    words[3] = agent.hi;
+    yield* agent.readBlock(address, this.#bytes);
     const opcode = words[0] & 0xff;
     const injected = this.#inject.commandError(opcode);
     if (injected !== CommandError.none) {
-      yield* this.#fail(agent, cons, injected);
+      yield* this.#fail(agent, index, injected);
       return;
     }
     this.#onCommand?.(words, agent.now(), agent);
     if (opcode === Opcode.SYNC && getField(words, 0, F.signal) <= SyncSignal.event) {
-      yield* this.#sync(agent);
-    } else {
-      agent.workNs(this.#durationNs(opcode));
-      // The load is where that time has passed: the caches change at that moment.
-      yield* agent.load(registers.doorbell);
-      if (!this.#execute(agent, opcode)) {
-        yield* this.#fail(agent, cons, CommandError.illegal);
-        return;
-      }
+      yield* this.#takeSync(agent, index);
+      this.#next = queueAdvance(index, 1, sizeLg2);
+      return;
     }
+    // The load is where the time of the fetch has passed: the caches change at that moment.
+    yield* agent.load(registers.doorbell);
+    if (!this.#execute(agent, opcode)) {
+      yield* this.#fail(agent, index, CommandError.illegal);
+      return;
+    }
+    this.#doneNs = Math.max(this.#doneNs, agent.now() + this.#durationNs(opcode));
     statistics.commands[opcode]++;
-    yield* agent.store(registers.commandCons, queueAdvance(cons, 1, sizeLg2));
+    const isInFront = this.#syncs.isEmpty;
+    this.#next = queueAdvance(index, 1, sizeLg2);
+    if (isInFront) yield* agent.store(registers.commandCons, this.#next);
   }
 
-  *#sync(agent: Agent): Routine {
+  /** Leaves a CMD_SYNC to `runSyncs`; what comes behind it need not wait. */
+  *#takeSync(agent: Agent, index: number): Routine {
     const words = this.#words;
-    agent.workNs(this.#parts.timing.syncNs);
+    const { count } = this.#syncs;
+    yield* agent.idleUntil(count, hasRoom);
+    const sync = this.#syncs.free;
+    sync.dueNs = Math.max(agent.now(), this.#doneNs) + this.#parts.timing.syncNs;
+    sync.index = index;
+    sync.signal = getField(words, 0, F.signal);
+    sync.msiAddress = getAddress(words, 0, F.msiAddress);
+    sync.msiData = getField(words, 0, F.msiData);
+    agent.poke(count, count.value + 1);
+  }
+
+  *#completeSync(agent: Agent): Routine {
+    const { registers, statistics } = this.#parts;
+    const syncs = this.#syncs;
+    const sync = syncs.first;
+    yield* agent.sleepUntil(sync.dueNs);
     yield* this.#translator.drain(agent);
     const lateNs = this.#inject.syncDelayNs();
     if (lateNs > 0) yield* agent.delay(lateNs);
-    if (getField(words, 0, F.signal) !== SyncSignal.interrupt) return;
-    const msiAddress = getAddress(words, 0, F.msiAddress);
-    yield* this.#interrupts.commandSync(agent, msiAddress, getField(words, 0, F.msiData));
+    if (sync.signal === SyncSignal.interrupt) {
+      yield* this.#interrupts.commandSync(agent, sync.msiAddress, sync.msiData);
+    }
+    statistics.commands[Opcode.SYNC]++;
+    // What was consumed behind it counts now, up to the next one that is pending; more may be
+    // consumed while the index is being stored.
+    let consumed: number;
+    do {
+      consumed = this.#consumedBehindSync();
+      yield* agent.store(registers.commandCons, consumed);
+    } while (consumed !== this.#consumedBehindSync());
+    syncs.dropFirst();
+    agent.poke(syncs.count, syncs.count.value - 1);
+  }
+
+  #consumedBehindSync(): number {
+    return this.#syncs.second?.index ?? this.#next;
   }
 
   /** CONS stays at the command, with the reason; GERROR tells. */
-  *#fail(agent: Agent, cons: number, error: CommandError): Routine {
+  *#fail(agent: Agent, index: number, error: CommandError): Routine {
     const { registers } = this.#parts;
-    yield* agent.store(registers.commandCons, cons | deposit(CMDQ_CONS.ERR, error));
+    yield* agent.idleUntil(this.#syncs.count, isNone);
+    yield* agent.store(registers.commandCons, index | deposit(CMDQ_CONS.ERR, error));
     yield* this.#interrupts.globalError(agent, GlobalError.commandQueue);
   }
 

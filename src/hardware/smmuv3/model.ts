@@ -95,6 +95,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
   registers.onDisabled = (by) => stalls.terminateAll(by);
   const translator = new Translator(name, parts, events, stalls);
   const consumer = new CommandConsumer(
+    name,
     parts,
     interrupts,
     translator,
@@ -104,6 +105,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
   );
   machine.registers.add(registers);
   machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
+  machine.addAgent(`${name} CMD_SYNCs`, (agent) => consumer.runSyncs(agent));
   return {
     name,
     base: options.base,

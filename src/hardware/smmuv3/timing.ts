@@ -1,8 +1,9 @@
 /** How long the SMMU itself takes, in nanoseconds; memory accesses cost what the machine says. */
 
 export interface SmmuV3Timing {
-  /** Taking one command off the queue, besides the read of memory. */
+  /** Taking one command off the queue, besides the read of memory: one after the other. */
   readonly commandFetchNs: number;
+  // Until a command's effect is complete, which CMD_SYNC waits for; they overlap.
   /** CFGI_* commands. */
   readonly invalidateConfigurationNs: number;
   /** TLBI of one address or range. */
@@ -11,7 +12,7 @@ export interface SmmuV3Timing {
   readonly invalidateTagNs: number;
   /** CMD_RESUME and CMD_STALL_TERM. */
   readonly resumeNs: number;
-  /** CMD_SYNC, besides waiting for transactions. */
+  /** CMD_SYNC, besides waiting for the commands before it and for transactions. */
   readonly syncNs: number;
   /** A translation that hits the IOTLB. */
   readonly iotlbHitNs: number;
