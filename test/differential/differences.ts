@@ -34,11 +34,11 @@ import {
   Cd,
   type EventRecord,
   effectiveSplit,
+  type Field,
   getField,
   Ste,
   SteConfig,
   StreamL1,
-  StreamWorld,
   setField,
 } from "#arch/smmuv3";
 import { isOlderQemu as isOlder, type QemuVersion } from "#machine";
@@ -176,25 +176,11 @@ const DIFFERENCES: readonly Difference[] = [
     },
   },
   {
-    what: "any stream world is taken for NS-EL1",
-    reason: "decode_ste does not read STRW, though there is no EL2 (IDR0.HYP)",
-    rewrite: ({ ste }) =>
-      changeField(ste, Ste.STRW, isSet, () => setField(ste, 0, Ste.STRW, StreamWorld.nsEl1)),
-  },
-  {
-    what: "HA or HD makes a context descriptor illegal",
-    reason: "decode_cd refuses them; our model ignores what IDR0.HTTU = 0 reserves",
-    rewrite: ({ cd }) => {
-      const flag = (): void => setField(cd, 0, Cd.V, 0);
-      return changeField(cd, Cd.HA, isSet, flag) || changeField(cd, Cd.HD, isSet, flag);
-    },
-  },
-  {
-    what: "big-endian tables are legal where no table is used",
-    reason: "decode_cd looks at ENDI for each table that is not disabled",
-    rewrite: ({ cd }) => {
-      if (getField(cd, 0, Cd.EPD0) === 0 || getField(cd, 0, Cd.EPD1) === 0) return false;
-      return changeField(cd, Cd.ENDI, isSet, () => setField(cd, 0, Cd.ENDI, 0));
+    what: "S1CDMax makes a stream table entry illegal, though there are no substreams",
+    reason: "decode_ste calls it unimplemented; without SSIDSIZE it has no meaning",
+    rewrite: ({ ste }) => {
+      if (getField(ste, 0, Ste.Config) < SteConfig.stage1) return false;
+      return changeField(ste, Ste.S1CDMax, isSet, () => setField(ste, 0, Ste.V, 0));
     },
   },
   {
@@ -236,12 +222,6 @@ const DIFFERENCES: readonly Difference[] = [
       "faultClass" in ours && ours.faultClass === 2 ? { ...ours, faultClass: 0 } : ours,
   },
   {
-    what: "TTRnW is 0 when a table could not be read",
-    reason: "smmuv3_record_event does not know the bit",
-    record: (ours) =>
-      "tableRead" in ours && ours.tableRead === 1 ? { ...ours, tableRead: 0 } : ours,
-  },
-  {
     what: "F_CD_FETCH does not say where",
     reason: "smmuv3_record_event writes the address into another field than the one defined",
     record: (ours) => (ours.name === "F_CD_FETCH" ? { ...ours, fetchAddress: 0 } : ours),
@@ -254,7 +234,7 @@ function isSet(value: number): boolean {
 
 function changeField(
   words: Uint32Array,
-  of: (typeof Cd)["HA"],
+  of: Field,
   applies: (value: number) => boolean,
   change: () => void,
 ): boolean {

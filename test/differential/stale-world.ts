@@ -67,6 +67,7 @@ export type Invalidation =
 
 const PAGE_BYTES = 4096;
 const REGION_BYTES = 2 ** 21;
+const PAGE_LEVEL = 3;
 /** 39 bits of address: levels 1 to 3. */
 const T0SZ = 25;
 const OTHER_VMID = 5;
@@ -262,10 +263,12 @@ function commandOf(what: Invalidation): EncodeCommand {
       const leaf = what.leafOnly ? 1 : 0;
       const tg = range === undefined ? TG_NONE : TG_4K;
       const { num, scale } = range ?? { num: 0, scale: 0 };
+      // A granule without a range is reserved unless the level is given.
+      const ttl = range !== undefined && num === 0 && scale === 0 ? PAGE_LEVEL : 0;
       return (words, at) =>
         device === undefined
-          ? encodeTlbiNhVaa(words, at, 0, iova, leaf, tg, num, scale, 0)
-          : encodeTlbiNhVa(words, at, 0, asidOf(device), iova, leaf, tg, num, scale, 0);
+          ? encodeTlbiNhVaa(words, at, 0, iova, leaf, tg, num, scale, ttl)
+          : encodeTlbiNhVa(words, at, 0, asidOf(device), iova, leaf, tg, num, scale, ttl);
     }
   }
 }

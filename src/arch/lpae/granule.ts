@@ -46,6 +46,40 @@ export function tableIndex(granuleLg2: GranuleLg2, level: number, address: numbe
   return Math.floor(address / entryBytes) & (entries - 1);
 }
 
+/** SL0 values that do not exist without small tables (4K) or 52-bit descriptors (16K). */
+const SL0_RESERVED = 3;
+
+/** The level at which a stage-2 walk starts, by SL0 (VTCR_EL2.SL0); -1 when SL0 is reserved. */
+export function stage2StartLevel(granuleLg2: GranuleLg2, sl0: number): number {
+  if (sl0 === SL0_RESERVED) return -1;
+  return (granuleLg2 === GRANULE_4K_LG2 ? 2 : 3) - sl0;
+}
+
+/** SL0 of a stage-2 walk that starts at `level`. */
+export function stage2Sl0(granuleLg2: GranuleLg2, level: number): number {
+  return (granuleLg2 === GRANULE_4K_LG2 ? 2 : 3) - level;
+}
+
+/** log2 of how many tables can stand side by side where a stage-2 walk starts. */
+export const STAGE2_CONCATENATED_LG2_MAX = 4;
+
+/**
+ * Whether a stage-2 walk of `inputBits` may start at `level`: the first table resolves at
+ * least one bit, at most 16 tables are concatenated, and small machines leave out the top
+ * level (DDI 0487, AArch64.S2InconsistentSL and S2InvalidSL).
+ */
+export function stage2StartIsLegal(
+  granuleLg2: GranuleLg2,
+  inputBits: number,
+  level: number,
+  physicalBits: number,
+): boolean {
+  const bits = inputBits - levelSizeLg2(granuleLg2, level);
+  if (bits < 1 || bits > bitsPerLevel(granuleLg2) + STAGE2_CONCATENATED_LG2_MAX) return false;
+  if (granuleLg2 === GRANULE_4K_LG2) return level > 0 || physicalBits >= 44;
+  return level > 1 || physicalBits >= (granuleLg2 === GRANULE_16K_LG2 ? 42 : 44);
+}
+
 /**
  * Whether a block may stand at `level` (< 3). Level-1 blocks of 64K tables (4 TiB) exist with
  * 52-bit addresses only; level-0 blocks would need FEAT_LPA2, which the SMMU calls DS.

@@ -49,6 +49,8 @@ export const CdL1 = {
   L2Ptr: addressField(0, 51, 12),
 } as const;
 
+export const CD_L1_BYTES = 8;
+
 /** Descriptors in a level-2 table, by S1Fmt. */
 export const CDS_PER_4K_TABLE = 64;
 export const CDS_PER_64K_TABLE = 1024;

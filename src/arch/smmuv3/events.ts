@@ -56,7 +56,7 @@ export const EventField = {
   /** S2: the fault is stage 2's. */
   stage2: quadField(1, 39, 39),
   faultClass: quadField(1, 41, 40),
-  /** TTRnW: the table access that faulted was a read; of class 1 only. */
+  /** TTRnW: the table access that was not permitted was a read; F_PERMISSION of class 1 only. */
   tableRead: quadField(1, 44, 44),
   span: quadField(1, 3, 0),
   /** Input address, all 64 bits; the upper half is negative. */
@@ -80,11 +80,16 @@ const translation = {
   ...access,
   stage2: E.stage2,
   faultClass: E.faultClass,
-  tableRead: E.tableRead,
   ...input,
 } as const;
 /** Faults that may stall, and that name the output of stage 1 when stage 2 faults. */
-const stallable = { ...translation, stallTag: E.stallTag, stall: E.stall, ipa: E.ipa } as const;
+const stallable = {
+  ...translation,
+  tableRead: E.tableRead,
+  stallTag: E.stallTag,
+  stall: E.stall,
+  ipa: E.ipa,
+} as const;
 
 /** Fields by event, besides the type. */
 export const EVENT_FIELDS = {
@@ -95,7 +100,8 @@ export const EVENT_FIELDS = {
   F_BAD_ATS_TREQ: { ...substream, span: E.span, ...input },
   F_STREAM_DISABLED: stream,
   F_TRANSL_FORBIDDEN: { ...stream, read: E.read, ...input },
-  C_BAD_SUBSTREAMID: substream,
+  // The SubstreamID is always there: no SSV says so (7.3.9).
+  C_BAD_SUBSTREAMID: { substreamId: E.substreamId, streamId: E.streamId },
   F_CD_FETCH: { ...substream, ...fetch },
   C_BAD_CD: substream,
   F_WALK_EABT: { ...translation, ...fetch },

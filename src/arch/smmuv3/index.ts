@@ -18,7 +18,15 @@ export {
   setAddress,
   setField,
 } from "../field.js";
-export { CD_BYTES, CD_WORDS, CDS_PER_4K_TABLE, CDS_PER_64K_TABLE, Cd, CdL1 } from "./cd.js";
+export {
+  CD_BYTES,
+  CD_L1_BYTES,
+  CD_WORDS,
+  CDS_PER_4K_TABLE,
+  CDS_PER_64K_TABLE,
+  Cd,
+  CdL1,
+} from "./cd.js";
 export {
   ATC_SIZE_ALL,
   COMMAND_FIELDS,

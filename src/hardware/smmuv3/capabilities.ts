@@ -11,7 +11,7 @@ import {
   IDR3,
   IDR5,
   ST_LEVEL_TWO,
-  type STALL_MODEL_STALL_AND_TERMINATE,
+  STALL_MODEL_STALL_AND_TERMINATE,
   type STALL_MODEL_STALL_ONLY,
   STALL_MODEL_TERMINATE_ONLY,
   TTENDIAN_LITTLE,
@@ -25,10 +25,19 @@ export type StallModel =
   | typeof STALL_MODEL_STALL_ONLY;
 
 export interface SmmuV3Capabilities {
+  /** IDR0.S1P and S2P: the stages that can translate; with both, one after the other too. */
+  readonly stage1: boolean;
+  readonly stage2: boolean;
   /** IDR0.COHACC: tables and queues are read coherently; models read memory as CPUs see it. */
   readonly coherentAccess: boolean;
   /** IDR0.ASID16; otherwise ASIDs have 8 bits. */
   readonly asid16: boolean;
+  /** IDR0.VMID16; otherwise VMIDs have 8 bits. */
+  readonly vmid16: boolean;
+  /** IDR0.HYP: streams of EL2, with and without E2H. */
+  readonly hypervisor: boolean;
+  /** IDR0.CD2L: two-level context descriptor tables. */
+  readonly twoLevelContextTable: boolean;
   /** IDR0.MSI: interrupts and CMD_SYNC completions can be memory writes. */
   readonly msi: boolean;
   /** IDR0.SEV: a CMD_SYNC may wake CPUs that wait for an event. */
@@ -58,7 +67,7 @@ export interface SmmuV3Capabilities {
   readonly granule64K: boolean;
   /** IDR1.SIDSIZE. */
   readonly streamIdBits: number;
-  /** IDR1.SSIDSIZE; 0: no substreams. Descriptors by substream are in linear tables. */
+  /** IDR1.SSIDSIZE; 0: no substreams. */
   readonly substreamIdBits: number;
   /** IDR1.CMDQS, EVENTQS and PRIQS: log2 of the largest queues. */
   readonly commandQueueLg2Max: number;
@@ -67,12 +76,19 @@ export interface SmmuV3Capabilities {
 }
 
 /**
- * The emulated machine that the memory dumps and captures come from (QEMU 10.0.2 `virt`), less
- * stage 2, which this model does not implement.
+ * The emulated machine that the memory dumps and captures come from: QEMU 10.0.2 `virt`, whose
+ * SMMU has stage 1 unless it is told otherwise.
  */
 export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
+  stage1: true,
+  stage2: false,
   coherentAccess: true,
   asid16: true,
+  // Only stage 2 has VMIDs.
+  vmid16: false,
+  // QEMU has no EL2 streams and one context descriptor per stream.
+  hypervisor: false,
+  twoLevelContextTable: false,
   // QEMU has neither MSI nor SEV: completion is by polling CONS.
   msi: false,
   sev: false,
@@ -99,6 +115,26 @@ export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
   priQueueLg2Max: 19,
 };
 
+/** All that the model can do, as a large server part has it. */
+export const FULL_CAPABILITIES: SmmuV3Capabilities = {
+  ...DEFAULT_CAPABILITIES,
+  stage2: true,
+  vmid16: true,
+  hypervisor: true,
+  twoLevelContextTable: true,
+  msi: true,
+  sev: true,
+  stallModel: STALL_MODEL_STALL_AND_TERMINATE,
+  // Of the order of what server parts have.
+  stallsMax: 64,
+  readAsZero: true,
+  outputBits: 52,
+  // Several PCI segments.
+  streamIdBits: 24,
+  // PASIDs have 20 bits.
+  substreamIdBits: 20,
+};
+
 /** AIDR: architecture 3.2, the first with range invalidation. */
 export const AIDR_SMMU_V3_2 = 0x02;
 
@@ -112,6 +148,7 @@ const STALLS_LIMIT = 0xffff;
 
 export function capabilitiesWith(changes: Partial<SmmuV3Capabilities> = {}): SmmuV3Capabilities {
   const all = { ...DEFAULT_CAPABILITIES, ...changes };
+  assert(all.stage1 || all.stage2, "an SMMU translates in one stage at least");
   assert(outputSizeCode(all.outputBits) >= 0, `OAS has a code: ${all.outputBits} bits`);
   assert(all.commandQueueLg2Max <= 19, "a command queue has at most 2^19 entries");
   assert(all.eventQueueLg2Max <= 19, "an event queue has at most 2^19 entries");
@@ -128,12 +165,23 @@ export function capabilitiesWith(changes: Partial<SmmuV3Capabilities> = {}): Smm
   return all;
 }
 
+/** Whether tables of this granule can be walked. */
+export function granuleExists(all: SmmuV3Capabilities, granuleLg2: number): boolean {
+  if (granuleLg2 === 12) return all.granule4K;
+  if (granuleLg2 === 14) return all.granule16K;
+  return granuleLg2 === 16 && all.granule64K;
+}
+
 export function idr0Of(all: SmmuV3Capabilities): number {
   return (
-    deposit(IDR0.S1P, 1) |
+    deposit(IDR0.S1P, Number(all.stage1)) |
+    deposit(IDR0.S2P, Number(all.stage2)) |
     deposit(IDR0.TTF, TTF_AARCH64) |
     deposit(IDR0.COHACC, Number(all.coherentAccess)) |
+    deposit(IDR0.HYP, Number(all.hypervisor)) |
     deposit(IDR0.ASID16, Number(all.asid16)) |
+    deposit(IDR0.VMID16, Number(all.vmid16)) |
+    deposit(IDR0.CD2L, Number(all.twoLevelContextTable)) |
     deposit(IDR0.MSI, Number(all.msi)) |
     deposit(IDR0.SEV, Number(all.sev)) |
     deposit(IDR0.TTENDIAN, TTENDIAN_LITTLE) |

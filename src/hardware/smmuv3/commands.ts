@@ -14,7 +14,6 @@ import {
   CommandField as F,
   getAddress,
   getField,
-  granuleOfTg,
   Opcode,
   queueAdvance,
   queueIsEmpty,
@@ -22,20 +21,16 @@ import {
   queueSlot,
   RANGE_ALL,
   ResumeResponse,
-  rangeBytes,
   STALL_MODEL_TERMINATE_ONLY,
   SyncSignal,
-  TG_NONE,
 } from "#arch/smmuv3";
 import type { Agent, Routine } from "#machine";
-import type { SmmuV3Capabilities } from "./capabilities.js";
 import type { ConfigurationCache } from "./configuration.js";
 import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
-import type { Iotlb } from "./iotlb.js";
 import { hasRoom, isNone, isSome, PendingSyncs } from "./pending-syncs.js";
 import type { StallBuffer } from "./stalls.js";
-import { ANY_ASID } from "./tagged-cache.js";
+import { executeTlbi } from "./tlb-commands.js";
 import { NO_SUBSTREAM } from "./transaction.js";
 import type { Translator } from "./translate.js";
 import type { WalkParts } from "./walk.js";
@@ -49,8 +44,6 @@ const STOPPING_ERRORS = GlobalError.commandQueue | GlobalError.serviceFailure;
 export class CommandConsumer {
   readonly #parts: WalkParts;
   readonly #configurations: ConfigurationCache;
-  readonly #iotlb: Iotlb;
-  readonly #capabilities: SmmuV3Capabilities;
   readonly #interrupts: Interrupts;
   readonly #translator: Translator;
   readonly #stalls: StallBuffer;
@@ -75,8 +68,6 @@ export class CommandConsumer {
   ) {
     this.#parts = parts;
     this.#configurations = parts.configurations;
-    this.#iotlb = parts.iotlb;
-    this.#capabilities = parts.capabilities;
     this.#interrupts = interrupts;
     this.#translator = translator;
     this.#stalls = stalls;
@@ -216,9 +207,15 @@ export class CommandConsumer {
         return timing.invalidateConfigurationNs;
       case Opcode.TLBI_NH_VA:
       case Opcode.TLBI_NH_VAA:
+      case Opcode.TLBI_EL2_VA:
+      case Opcode.TLBI_EL2_VAA:
+      case Opcode.TLBI_S2_IPA:
         return timing.invalidateAddressNs;
       case Opcode.TLBI_NH_ALL:
       case Opcode.TLBI_NH_ASID:
+      case Opcode.TLBI_EL2_ALL:
+      case Opcode.TLBI_EL2_ASID:
+      case Opcode.TLBI_S12_VMALL:
       case Opcode.TLBI_NSNH_ALL:
         return timing.invalidateTagNs;
       case Opcode.RESUME:
@@ -232,7 +229,6 @@ export class CommandConsumer {
   /** Does everything but CMD_SYNC; returns whether the command is legal here. */
   #execute(agent: Agent, opcode: number): boolean {
     const words = this.#words;
-    const vmid = getField(words, 0, F.vmid);
     switch (opcode) {
       case Opcode.PREFETCH_CONFIG:
       case Opcode.PREFETCH_ADDR:
@@ -243,34 +239,19 @@ export class CommandConsumer {
       case Opcode.CFGI_CD:
       case Opcode.CFGI_CD_ALL:
         return this.#invalidateConfiguration(opcode);
-      case Opcode.TLBI_NH_ALL:
-        this.#iotlb.invalidateVmid(vmid);
-        return true;
-      case Opcode.TLBI_NH_ASID:
-        this.#iotlb.invalidateAsid(vmid, this.#asid());
-        return true;
-      case Opcode.TLBI_NH_VA:
-        this.#invalidateRange(vmid, this.#asid());
-        return true;
-      case Opcode.TLBI_NH_VAA:
-        this.#invalidateRange(vmid, ANY_ASID);
-        return true;
-      case Opcode.TLBI_NSNH_ALL:
-        this.#iotlb.invalidateAll();
-        return true;
       case Opcode.RESUME:
       case Opcode.STALL_TERM:
         return this.#resume(agent, opcode);
       default:
-        // EL2 and EL3, stage 2, ATS and PRI are not advertised, so their commands are
-        // illegal, and so is a CMD_SYNC with the reserved signal.
-        return false;
+        // Other kinds are not advertised, so their commands are illegal, and so is a CMD_SYNC
+        // with the reserved signal.
+        return executeTlbi(this.#parts, words, opcode);
     }
   }
 
   #resume(agent: Agent, opcode: number): boolean {
     const words = this.#words;
-    if (this.#capabilities.stallModel === STALL_MODEL_TERMINATE_ONLY) return false;
+    if (this.#parts.capabilities.stallModel === STALL_MODEL_TERMINATE_ONLY) return false;
     if (getField(words, 0, F.secure) === 1) return false;
     const streamId = getField(words, 0, F.streamId);
     if (opcode === Opcode.STALL_TERM) {
@@ -292,10 +273,14 @@ export class CommandConsumer {
     const streamId = getField(words, 0, F.streamId);
     switch (opcode) {
       case Opcode.CFGI_CD:
-        this.#configurations.invalidateContexts(streamId, getField(words, 0, F.substreamId));
+        this.#configurations.invalidateContexts(
+          streamId,
+          getField(words, 0, F.substreamId),
+          getField(words, 0, F.leaf) === 1,
+        );
         return true;
       case Opcode.CFGI_CD_ALL:
-        this.#configurations.invalidateContexts(streamId, NO_SUBSTREAM);
+        this.#configurations.invalidateContexts(streamId, NO_SUBSTREAM, false);
         return true;
       case Opcode.CFGI_STE:
         this.#configurations.invalidateStreams(streamId, streamId);
@@ -308,26 +293,6 @@ export class CommandConsumer {
         return true;
       }
     }
-  }
-
-  #invalidateRange(vmid: number, asid: number): void {
-    const words = this.#words;
-    const leafOnly = getField(words, 0, F.leaf) === 1;
-    const address = getAddress(words, 0, F.addr);
-    const tg = this.#capabilities.rangeInvalidation ? getField(words, 0, F.tg) : TG_NONE;
-    if (tg === TG_NONE) {
-      this.#iotlb.invalidateRange(vmid, asid, address, address, leafOnly, 0, 0);
-      return;
-    }
-    const granuleLg2 = granuleOfTg(tg);
-    const bytes = rangeBytes(getField(words, 0, F.num), getField(words, 0, F.scale), granuleLg2);
-    const first = Math.floor(address / 2 ** granuleLg2) * 2 ** granuleLg2;
-    const level = getField(words, 0, F.ttl);
-    this.#iotlb.invalidateRange(vmid, asid, first, first + bytes - 1, leafOnly, granuleLg2, level);
-  }
-
-  #asid(): number {
-    return getField(this.#words, 0, F.asid) & (this.#capabilities.asid16 ? 0xffff : 0xff);
   }
 }
 

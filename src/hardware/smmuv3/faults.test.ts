@@ -51,13 +51,20 @@ describe("configuration faults, to the bit", () => {
   const illegal: [string, SteFields][] = [
     ["stage 2, which is not there", { Config: 6 }],
     ["both stages", { Config: 7 }],
-    ["more substreams than SSIDSIZE", { S1CDMax: 1 }],
-    ["an EL2 stream world without HYP", { STRW: 2 }],
+    ["no stalls where there are none to be forbidden", { S1STALLD: 1 }],
+    ["context descriptors beyond the output size", { S1ContextPtr: 2 ** 44 }],
   ];
   it.each(illegal)("C_BAD_STE: %s", (_what, fields) => {
     const bed = new Testbed().enable();
     bed.stage1({}, fields);
     expect(bed.access(IOVA)).toMatchObject({ fault: "C_BAD_STE" });
+  });
+
+  it("what is ignored does no harm: S1CDMax without substreams, STRW without EL2, S2VMID", () => {
+    const bed = new Testbed().enable();
+    const table = bed.stage1({}, { S1CDMax: 5, S1Fmt: 1, STRW: 3, S2VMID: 0xffff });
+    bed.mapPage(table, IOVA, pageEntry(0x8000_0000));
+    expect(bed.access(IOVA)).toMatchObject({ physicalAddress: 0x8000_0000 });
   });
 
   it("C_BAD_CD", () => {
@@ -72,6 +79,8 @@ describe("configuration faults, to the bit", () => {
     ["big-endian tables", { ENDI: 1 }],
     ["stall, where faults always terminate", { S: 1 }],
     ["no abort, where faults always abort", { A: 0 }],
+    ["updates of the access flag without HTTU", { HA: 1 }],
+    ["updates of the dirty state without HTTU", { HD: 1 }],
     ["T0SZ below 16", { T0SZ: 15 }],
     ["T0SZ above 39", { T0SZ: 40 }],
     ["a reserved granule", { TG0: 3 }],
@@ -85,7 +94,7 @@ describe("configuration faults, to the bit", () => {
 
   it("fields of a half that is off do not matter", () => {
     const bed = new Testbed().enable();
-    bed.stage1({ EPD0: 1, T0SZ: 0, TG0: 3, TTB0: 2 ** 50 });
+    bed.stage1({ EPD0: 1, T0SZ: 0, TG0: 3, TTB0: 2 ** 50, ENDI: 1 });
     expect(bed.access(IOVA)).toMatchObject({ fault: "F_TRANSLATION" });
   });
 });
@@ -97,7 +106,8 @@ describe("substreams", () => {
     const bed = new Testbed().enable();
     bed.stage1();
     bed.access(IOVA, 0, SID, 5);
-    const word = (5 << 12) | (1 << 11) | EventType.C_BAD_SUBSTREAMID;
+    // No SSV: the SubstreamID is always there.
+    const word = (5 << 12) | EventType.C_BAD_SUBSTREAMID;
     expect(bed.eventWords()).toEqual([[word, SID, 0, 0, 0, 0, 0, 0]]);
   });
 
@@ -107,11 +117,23 @@ describe("substreams", () => {
     expect(bed.access(IOVA, 0, SID, 0)).toMatchObject({ fault: "C_BAD_SUBSTREAMID" });
   });
 
-  it("C_BAD_SUBSTREAMID: beyond S1CDMax; 0 where S1DSS takes that descriptor", () => {
+  it("C_BAD_SUBSTREAMID: beyond S1CDMax", () => {
     const bed = new Testbed({ capabilities }).enable();
     bed.stage1({}, { S1CDMax: 2, S1DSS: 2 });
     expect(bed.access(IOVA, 0, SID, 4)).toMatchObject({ fault: "C_BAD_SUBSTREAMID" });
-    expect(bed.access(IOVA, 0, SID, 0)).toMatchObject({ fault: "C_BAD_SUBSTREAMID" });
+  });
+
+  it("C_BAD_STE: more substreams than SSIDSIZE", () => {
+    const bed = new Testbed({ capabilities }).enable();
+    bed.stage1({}, { S1CDMax: 5 });
+    expect(bed.access(IOVA)).toMatchObject({ fault: "C_BAD_STE" });
+  });
+
+  it("F_STREAM_DISABLED: SubstreamID 0 where S1DSS takes that descriptor", () => {
+    const bed = new Testbed({ capabilities }).enable();
+    bed.stage1({}, { S1CDMax: 2, S1DSS: 2 });
+    bed.access(IOVA, 0, SID, 0);
+    expect(bed.eventWords()).toEqual([[EventType.F_STREAM_DISABLED, SID, 0, 0, 0, 0, 0, 0]]);
   });
 
   it("F_STREAM_DISABLED: no SubstreamID where S1DSS asks for one", () => {
@@ -238,8 +260,8 @@ describe("reads that are answered with an abort, to the bit", () => {
     const bed = new Testbed({ isAborting: (address) => address === aborting }).enable();
     aborting = bed.mapPage(bed.stage1({ R: 0 }), IOVA, pageEntry(0x8000_0000));
     bed.access(IOVA);
-    // CLASS 1 in 9:8, TTRnW in bit 12.
-    const flags = (1 << 8) | (1 << 12) | READ;
+    // CLASS 1 in 9:8.
+    const flags = (1 << 8) | READ;
     expect(bed.eventWords()).toEqual([
       [EventType.F_WALK_EABT, SID, 0, flags, IOVA % 2 ** 32, 0x12, aborting, 0],
     ]);

@@ -4,8 +4,11 @@ import { FaultClass, type KnownEvent } from "#arch/smmuv3";
 import { assert, type PhysicalAddress } from "#machine";
 import { Access, NO_SUBSTREAM, type Transaction } from "./transaction.js";
 
-/** Faults of the input address: all with the same record. */
+/** Faults of a translation: all with the same record. */
 export type InputFaultName = "F_TRANSLATION" | "F_ADDR_SIZE" | "F_ACCESS" | "F_PERMISSION";
+export type TranslationFault = Extract<KnownEvent, { readonly name: InputFaultName }>;
+/** Records name intermediate addresses by 4 KiB. */
+const IPA_UNIT = 4096;
 /** Bad configuration: only where it is. */
 export type ConfigurationFaultName =
   | "C_BAD_STREAMID"
@@ -46,33 +49,72 @@ export function fetchFault(
   return { name, ...sourceOf(transaction), reason: 0, fetchAddress };
 }
 
-/** A table entry that could not be read. Stage 1 alone reports it as of the tables' class. */
+/** A stage-1 table entry that could not be read: of the tables' class, nested or not. */
 export function walkAbort(transaction: Transaction, fetchAddress: PhysicalAddress): KnownEvent {
+  return tableAbort(transaction, 0, FaultClass.translationTable, fetchAddress);
+}
+
+/** A stage-2 table entry that could not be read, for an access of `faultClass`. */
+export function stage2WalkAbort(
+  transaction: Transaction,
+  faultClass: FaultClass,
+  fetchAddress: PhysicalAddress,
+): KnownEvent {
+  return tableAbort(transaction, 1, faultClass, fetchAddress);
+}
+
+function tableAbort(
+  transaction: Transaction,
+  stage2: 0 | 1,
+  faultClass: FaultClass,
+  fetchAddress: PhysicalAddress,
+): KnownEvent {
   return {
     name: "F_WALK_EABT",
     ...sourceOf(transaction),
     ...accessOf(transaction),
-    stage2: 0,
-    faultClass: FaultClass.translationTable,
-    tableRead: 1,
+    stage2,
+    faultClass,
     inputAddress: transaction.iova,
     reason: 0,
     fetchAddress,
   };
 }
 
-export function inputFault(transaction: Transaction, name: InputFaultName): KnownEvent {
+/** A fault of stage 1, or of the input address where stage 1 is bypassed. */
+export function inputFault(transaction: Transaction, name: InputFaultName): TranslationFault {
+  return translationFault(transaction, name, 0, FaultClass.input, 0);
+}
+
+/** A fault of stage 2 at `ipa`, which is what was to be read, or where stage 1 leads. */
+export function stage2Fault(
+  transaction: Transaction,
+  name: InputFaultName,
+  faultClass: FaultClass,
+  ipa: number,
+): TranslationFault {
+  return translationFault(transaction, name, 1, faultClass, ipa - (ipa % IPA_UNIT));
+}
+
+function translationFault(
+  transaction: Transaction,
+  name: InputFaultName,
+  stage2: 0 | 1,
+  faultClass: FaultClass,
+  ipa: number,
+): TranslationFault {
+  const isTableRead = name === "F_PERMISSION" && faultClass === FaultClass.translationTable;
   return {
     name,
     ...sourceOf(transaction),
     ...accessOf(transaction),
-    stage2: 0,
-    faultClass: FaultClass.input,
-    tableRead: 0,
+    stage2,
+    faultClass,
+    tableRead: isTableRead ? 1 : 0,
     inputAddress: transaction.iova,
     stallTag: 0,
     stall: 0,
-    ipa: 0,
+    ipa,
   };
 }
 
@@ -80,6 +122,19 @@ export function inputFault(transaction: Transaction, name: InputFaultName): Know
 export function stalledFault(fault: KnownEvent | undefined, stallTag: number): KnownEvent {
   assert(fault !== undefined && "stallTag" in fault, "faults that stall have a place for a tag");
   return { ...fault, stall: 1, stallTag };
+}
+
+/** Whether it is one of the four whose recording CD.R and STE.S2R decide (5.5). */
+export function isTranslationFault(fault: KnownEvent): fault is TranslationFault {
+  switch (fault.name) {
+    case "F_TRANSLATION":
+    case "F_ADDR_SIZE":
+    case "F_ACCESS":
+    case "F_PERMISSION":
+      return true;
+    default:
+      return false;
+  }
 }
 
 function accessOf(transaction: Transaction): {

@@ -5,8 +5,12 @@
 
 import {
   CD_BYTES,
+  CD_L1_BYTES,
+  CDS_PER_64K_TABLE,
+  CdL1,
   effectiveSplit,
   extract,
+  FaultClass,
   getAddress,
   getField,
   l1DescriptorAddress,
@@ -24,12 +28,17 @@ import type { SmmuV3Capabilities } from "./capabilities.js";
 import {
   type ConfigurationCache,
   type ContextEntry,
-  decodeContext,
-  decodeStream,
+  leafIndex,
+  NO_TABLE,
   type StreamEntry,
 } from "./configuration.js";
+import { decodeContext } from "./decode-context.js";
+import { decodeStream } from "./decode-stream.js";
 import { configurationFault, fetchFault } from "./faults.js";
+import type { Iotlb } from "./iotlb.js";
+import { Permission } from "./permissions.js";
 import type { RegisterFile } from "./register-file.js";
+import { translateIpa } from "./stage2.js";
 import type { SmmuV3Statistics } from "./statistics.js";
 import type { SmmuV3Timing } from "./timing.js";
 import type { Transaction } from "./transaction.js";
@@ -41,6 +50,7 @@ export interface FetchParts {
   readonly timing: SmmuV3Timing;
   readonly configurations: ConfigurationCache;
   readonly statistics: SmmuV3Statistics;
+  readonly iotlb: Iotlb;
 }
 
 /** Address of an entry, or that there is none. */
@@ -62,7 +72,8 @@ export function* fetchStream(
     transaction.fault = fetchFault(transaction, "F_STE_FETCH", address);
   } else {
     yield* readWords(agent, parts, transaction, address);
-    const found = decodeStream(transaction.words, parts.capabilities);
+    const { capabilities, registers } = parts;
+    const found = decodeStream(transaction.words, capabilities, registers.isE2h);
     entry = configurations.addStream(transaction, found);
   }
   configurations.endFetch(transaction);
@@ -77,18 +88,88 @@ export function* fetchContext(
   stream: StreamEntry,
   index: number,
 ): Routine<ContextEntry | undefined> {
-  const { configurations } = parts;
-  const address = stream.contextTable + index * CD_BYTES;
-  if (parts.bus.aborts(address)) {
-    transaction.fault = fetchFault(transaction, "F_CD_FETCH", address);
-    return undefined;
-  }
+  const { configurations, iotlb } = parts;
   configurations.beginFetch(transaction);
-  yield* readWords(agent, parts, transaction, address);
-  const found = decodeContext(transaction.words, stream, parts.capabilities);
-  const entry = configurations.addContext(transaction, stream, index, found);
+  transaction.vmid = stream.vmid;
+  iotlb.beginWalk(transaction);
+  const address = yield* contextAddress(agent, parts, transaction, stream, index);
+  let entry: ContextEntry | undefined;
+  if (address !== NOT_FOUND && (yield* isReadable(agent, parts, transaction, stream, address))) {
+    yield* readWords(agent, parts, transaction, transaction.stage2Address);
+    const found = decodeContext(transaction.words, parts.capabilities, stream);
+    entry = configurations.addContext(transaction, stream, index, found);
+  }
+  iotlb.endWalk(transaction);
   configurations.endFetch(transaction);
   return entry;
+}
+
+/** Address of the descriptor, an intermediate one with stage 2; `NOT_FOUND` with `fault` set. */
+function* contextAddress(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+  stream: StreamEntry,
+  index: number,
+): Routine<number> {
+  const { contextsPerLeafLg2, contextTable } = stream;
+  if (contextsPerLeafLg2 === 0) return contextTable + index * CD_BYTES;
+  const at = leafIndex(stream, index);
+  let table = stream.contextLeaves.get(at);
+  if (table === undefined) {
+    const address = contextTable + at * CD_L1_BYTES;
+    if (!(yield* isReadable(agent, parts, transaction, stream, address))) return NOT_FOUND;
+    agent.workNs(parts.timing.walkStepNs);
+    parts.statistics.configurationFetches++;
+    const { words, stage2Address } = transaction;
+    words[0] = yield* agent.read64(stage2Address);
+    words[1] = agent.hi;
+    table = leafTable(words, parts, stream);
+    parts.configurations.addContextLeaf(transaction, stream, at, table);
+  }
+  if (table !== NO_TABLE) return table + (index % 2 ** contextsPerLeafLg2) * CD_BYTES;
+  transaction.fault = configurationFault(transaction, "C_BAD_SUBSTREAMID");
+  return NOT_FOUND;
+}
+
+/** The level-2 table of a level-1 descriptor; a physical address has to exist (3.4.3). */
+function leafTable(
+  words: Uint32Array,
+  { capabilities }: FetchParts,
+  { contextsPerLeafLg2, stage2 }: StreamEntry,
+): PhysicalAddress {
+  if (getField(words, 0, CdL1.V) === 0) return NO_TABLE;
+  const pointer = getAddress(words, 0, CdL1.L2Ptr);
+  if (stage2 === undefined && pointer >= 2 ** capabilities.outputBits) return NO_TABLE;
+  const isLarge = 2 ** contextsPerLeafLg2 === CDS_PER_64K_TABLE;
+  return isLarge ? pointer - (pointer % (CDS_PER_64K_TABLE * CD_BYTES)) : pointer;
+}
+
+/** Whether a (level-1) context descriptor can be read; then `stage2Address` says where. */
+function* isReadable(
+  agent: Agent,
+  parts: FetchParts,
+  transaction: Transaction,
+  { stage2 }: StreamEntry,
+  address: number,
+): Routine<boolean> {
+  transaction.stage2Address = address;
+  if (stage2 !== undefined) {
+    const isTranslated = yield* translateIpa(
+      agent,
+      parts,
+      transaction,
+      stage2,
+      address,
+      FaultClass.contextDescriptor,
+      Permission.read,
+    );
+    if (!isTranslated) return false;
+  }
+  const { stage2Address } = transaction;
+  if (!parts.bus.aborts(stage2Address)) return true;
+  transaction.fault = fetchFault(transaction, "F_CD_FETCH", stage2Address);
+  return false;
 }
 
 function* steAddress(

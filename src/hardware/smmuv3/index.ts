@@ -3,13 +3,14 @@
 export {
   capabilitiesWith,
   DEFAULT_CAPABILITIES,
+  FULL_CAPABILITIES,
   type SmmuV3Capabilities,
 } from "./capabilities.js";
 export type { CommandObserver } from "./commands.js";
 export type { CommandFault, FaultInjection, RecordQueue, Signal } from "./fault-injection.js";
 export type { InterruptLines } from "./interrupts.js";
 export { DEFAULT_IOTLB, type IotlbShape } from "./iotlb.js";
-export { createSmmuV3, type SmmuV3, type SmmuV3Options } from "./model.js";
+export { type CachedCounts, createSmmuV3, type SmmuV3, type SmmuV3Options } from "./model.js";
 export type { SmmuV3Statistics } from "./statistics.js";
 export { DEFAULT_TIMING, type SmmuV3Timing } from "./timing.js";
 export { Access, NO_SUBSTREAM, Transaction, TranslationStatus } from "./transaction.js";

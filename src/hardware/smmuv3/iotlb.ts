@@ -1,13 +1,18 @@
 /**
  * The translation caches: the IOTLB with leaves, and the walk cache with pointers to tables,
- * both tagged with VMID and ASID; and the walks under way, which an invalidation must stop
- * from caching what they read before it (IHI 0070, 3.17 and 4.4).
+ * both tagged with VMID and ASID; the same two for intermediate addresses, tagged with the
+ * VMID; and the walks under way, which an invalidation must stop from caching what they read
+ * before it (IHI 0070, 3.17 and 4.4).
+ *
+ * Of a nested stream the first two hold both stages in one: input to physical addresses, and
+ * where stage-1 tables lie physically. Commands for stage 1 remove those, the command for an
+ * intermediate address does not, as the architecture allows.
  *
  * An entry stays until it is replaced or invalidated, whatever happens to the tables in
- * memory. Leaf invalidations leave the walk cache alone.
+ * memory. Leaf invalidations leave the walk caches alone.
  */
 
-import { levelSizeLg2 } from "#arch/lpae";
+import { type GranuleLg2, levelSizeLg2 } from "#arch/lpae";
 import { ANY_ASID, TaggedCache } from "./tagged-cache.js";
 import type { Transaction } from "./transaction.js";
 
@@ -18,17 +23,28 @@ export interface IotlbShape {
   readonly walkWays: number;
 }
 
-/** Assumed: a mid-size server part. QEMU's has 256 entries without structure. */
+/**
+ * Assumed: a mid-size server part. QEMU's has 256 entries without structure. The caches of
+ * intermediate addresses have the same shape.
+ */
 export const DEFAULT_IOTLB: IotlbShape = { entries: 512, ways: 4, walkEntries: 256, walkWays: 4 };
+
+/** Above are the tags of EL2. */
+const VMID_LAST = 0xffff;
 
 export class Iotlb {
   readonly leaves: TaggedCache;
   readonly tables: TaggedCache;
+  /** Of intermediate addresses, for stage 2. */
+  readonly ipaLeaves: TaggedCache;
+  readonly ipaTables: TaggedCache;
   readonly #walks: Transaction[] = [];
 
   constructor(shape: IotlbShape) {
     this.leaves = new TaggedCache(shape.entries, shape.ways);
     this.tables = new TaggedCache(shape.walkEntries, shape.walkWays);
+    this.ipaLeaves = new TaggedCache(shape.entries, shape.ways);
+    this.ipaTables = new TaggedCache(shape.walkEntries, shape.walkWays);
   }
 
   /** From here on invalidations are watched for the transaction's vmid, asid and iova. */
@@ -37,6 +53,8 @@ export class Iotlb {
     walk.leafStaleLast = Number.NEGATIVE_INFINITY;
     walk.tableStaleFirst = Number.POSITIVE_INFINITY;
     walk.tableStaleLast = Number.NEGATIVE_INFINITY;
+    walk.ipaStaleFirst = Number.POSITIVE_INFINITY;
+    walk.ipaStaleLast = Number.NEGATIVE_INFINITY;
     this.#walks.push(walk);
   }
 
@@ -46,16 +64,48 @@ export class Iotlb {
     if (index < this.#walks.length) this.#walks[index] = last;
   }
 
-  invalidateAll(): void {
-    this.leaves.removeAll();
-    this.tables.removeAll();
-    for (const walk of this.#walks) spoilAll(walk);
+  /** All that NS-EL1 has, in both stages. */
+  invalidateNonHyp(): void {
+    for (const cache of [this.leaves, this.tables, this.ipaLeaves, this.ipaTables]) {
+      cache.removeVmidsUpTo(VMID_LAST);
+    }
+    for (const walk of this.#walks) {
+      if (walk.vmid > VMID_LAST) continue;
+      spoilAll(walk);
+      spoilIpa(walk, 0, Number.POSITIVE_INFINITY);
+    }
   }
 
+  /** What a VMID (or an `El2Tag`) has of stage 1, alone or combined with stage 2. */
   invalidateVmid(vmid: number): void {
     this.leaves.removeVmid(vmid);
     this.tables.removeVmid(vmid);
     for (const walk of this.#walks) if (walk.vmid === vmid) spoilAll(walk);
+  }
+
+  /** What a VMID has of both stages. */
+  invalidateBothStages(vmid: number): void {
+    this.invalidateVmid(vmid);
+    this.ipaLeaves.removeVmid(vmid);
+    this.ipaTables.removeVmid(vmid);
+    for (const walk of this.#walks) {
+      if (walk.vmid === vmid) spoilIpa(walk, 0, Number.POSITIVE_INFINITY);
+    }
+  }
+
+  /** Intermediate addresses first..last of a VMID; hints as with `invalidateRange`. */
+  invalidateIpa(
+    vmid: number,
+    first: number,
+    last: number,
+    leafOnly: boolean,
+    granuleLg2: number,
+    level: number,
+  ): void {
+    const sizeLg2 = sizeOfHint(granuleLg2, level);
+    this.ipaLeaves.removeRange(vmid, ANY_ASID, first, last, sizeLg2, granuleLg2);
+    if (!leafOnly) this.ipaTables.removeRange(vmid, ANY_ASID, first, last, 0, granuleLg2);
+    for (const walk of this.#walks) if (walk.vmid === vmid) spoilIpa(walk, first, last);
   }
 
   invalidateAsid(vmid: number, asid: number): void {
@@ -80,8 +130,7 @@ export class Iotlb {
     granuleLg2: number,
     level: number,
   ): void {
-    const granule = granuleLg2 as 12 | 14 | 16;
-    const sizeLg2 = granuleLg2 === 0 || level === 0 ? 0 : levelSizeLg2(granule, level);
+    const sizeLg2 = sizeOfHint(granuleLg2, level);
     this.leaves.removeRange(vmid, asid, first, last, sizeLg2, granuleLg2);
     if (!leafOnly) this.tables.removeRange(vmid, asid, first, last, 0, granuleLg2);
     for (const walk of this.#walks) {
@@ -89,6 +138,18 @@ export class Iotlb {
       spoil(walk, first, last, leafOnly);
     }
   }
+}
+
+/** log2 of the leaves that TG and TTL mean; 0: any. */
+function sizeOfHint(granuleLg2: number, level: number): number {
+  if (granuleLg2 === 0 || level === 0) return 0;
+  return levelSizeLg2(granuleLg2 as GranuleLg2, level);
+}
+
+/** Whatever was read of stage 2, leaf or not, is not cached. */
+function spoilIpa(walk: Transaction, first: number, last: number): void {
+  walk.ipaStaleFirst = Math.min(walk.ipaStaleFirst, first);
+  walk.ipaStaleLast = Math.max(walk.ipaStaleLast, last);
 }
 
 function spoilAll(walk: Transaction): void {

@@ -65,7 +65,15 @@ export interface SmmuV3 {
   /** Transactions that are held until software deals with their faults. */
   stalled(): number;
   /** Translations and table pointers that are cached now. */
-  cached(): { readonly leaves: number; readonly tables: number };
+  cached(): CachedCounts;
+}
+
+export interface CachedCounts {
+  readonly leaves: number;
+  readonly tables: number;
+  /** The same of intermediate addresses. */
+  readonly ipaLeaves: number;
+  readonly ipaTables: number;
 }
 
 export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
@@ -118,6 +126,11 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
       translator.translate(agent, transaction, iova, access),
     finish: (agent, transaction) => translator.finish(agent, transaction),
     stalled: () => stalls.count,
-    cached: () => ({ leaves: iotlb.leaves.live, tables: iotlb.tables.live }),
+    cached: () => ({
+      leaves: iotlb.leaves.live,
+      tables: iotlb.tables.live,
+      ipaLeaves: iotlb.ipaLeaves.live,
+      ipaTables: iotlb.ipaTables.live,
+    }),
   };
 }

@@ -147,6 +147,11 @@ export class RegisterFile implements RegisterBlock {
     return this.#bit(Register.CR2, CR2.RECINVSID);
   }
 
+  /** CR2.E2H: EL2 streams are of EL2 with E2H. */
+  get isE2h(): boolean {
+    return this.#bit(Register.CR2, CR2.E2H);
+  }
+
   /** GBPA.ABORT: what happens to everything while the SMMU is off; when it failed, it aborts. */
   get bypassAborts(): boolean {
     return this.#bit(Register.GBPA, GBPA.ABORT) || this.#hasFailed;

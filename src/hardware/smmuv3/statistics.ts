@@ -10,6 +10,9 @@ export interface SmmuV3Statistics {
   walkReads: number;
   /** Walks that started below the top because of the walk cache. */
   walkCacheHits: number;
+  /** Intermediate addresses that the stage-2 cache knew, and walks for those that it did not. */
+  stage2Hits: number;
+  stage2Walks: number;
   /** Stream table entries and context descriptors read from memory. */
   configurationFetches: number;
   /** Commands consumed, by opcode. */
@@ -27,6 +30,8 @@ export function newStatistics(): SmmuV3Statistics {
     walks: 0,
     walkReads: 0,
     walkCacheHits: 0,
+    stage2Hits: 0,
+    stage2Walks: 0,
     configurationFetches: 0,
     commands: new Float64Array(OPCODE_COUNT),
     // Event types have 8 bits, as opcodes have.

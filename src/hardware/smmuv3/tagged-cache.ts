@@ -3,7 +3,9 @@
  *
  * An entry maps one naturally aligned block of 2^sizeLg2 input bytes, for one ASID (or all)
  * of one VMID, to a target address with attributes. The IOTLB keeps leaves in one, the walk
- * cache pointers to tables in another. Entries live in typed arrays; nothing is allocated.
+ * cache pointers to tables in another. An entry may be a fragment of a larger leaf, because
+ * stage 2 has smaller ones; what invalidates the leaf takes all its fragments (a guest knows
+ * nothing of them). Entries live in typed arrays; nothing is allocated.
  */
 
 import { POWERS_OF_TWO } from "#arch/lpae";
@@ -24,6 +26,8 @@ export class TaggedCache {
   readonly #asid: Int32Array;
   readonly #vmid: Int32Array;
   readonly #granuleLg2: Uint8Array;
+  /** log2 of the leaf that the entry is made from; the block's own size unless a fragment. */
+  readonly #leafLg2: Uint8Array;
   readonly #usedAt: Float64Array;
   readonly #target: Float64Array;
   readonly #attributes: Uint8Array;
@@ -31,6 +35,7 @@ export class TaggedCache {
   readonly #sizes: number[] = [];
   readonly #liveBySize = new Int32Array(64);
   #globals = 0;
+  #fragments = 0;
   #clock = 0;
 
   constructor(entries: number, ways: number) {
@@ -42,6 +47,7 @@ export class TaggedCache {
     this.#asid = new Int32Array(entries);
     this.#vmid = new Int32Array(entries);
     this.#granuleLg2 = new Uint8Array(entries);
+    this.#leafLg2 = new Uint8Array(entries);
     this.#usedAt = new Float64Array(entries);
     this.#target = new Float64Array(entries);
     this.#attributes = new Uint8Array(entries);
@@ -92,6 +98,7 @@ export class TaggedCache {
     granuleLg2: number,
     target: number,
     attributes: number,
+    leafLg2: number,
   ): void {
     const block = Math.floor(address / POWERS_OF_TWO[sizeLg2]);
     let index = this.#probe(vmid, asid, block, sizeLg2);
@@ -102,10 +109,12 @@ export class TaggedCache {
     this.#asid[index] = asid;
     this.#vmid[index] = vmid;
     this.#granuleLg2[index] = granuleLg2;
+    this.#leafLg2[index] = leafLg2;
     this.#target[index] = target;
     this.#attributes[index] = attributes;
     this.#usedAt[index] = ++this.#clock;
     if (asid === ANY_ASID) this.#globals++;
+    if (leafLg2 !== sizeLg2) this.#fragments++;
     this.#liveBySize[sizeLg2]++;
     if (!this.#sizes.includes(sizeLg2)) {
       this.#sizes.push(sizeLg2);
@@ -113,8 +122,11 @@ export class TaggedCache {
     }
   }
 
-  removeAll(): void {
-    for (let index = 0; index < this.#sizeLg2.length; index++) this.#remove(index);
+  /** Entries of VMIDs up to `last`. */
+  removeVmidsUpTo(last: number): void {
+    for (let index = 0; index < this.#sizeLg2.length; index++) {
+      if (this.#vmid[index] <= last) this.#remove(index);
+    }
   }
 
   removeVmid(vmid: number): void {
@@ -131,8 +143,8 @@ export class TaggedCache {
   }
 
   /**
-   * Entries that touch [first, last] and belong to `asid` (or to all; `ANY_ASID`: whatever
-   * theirs). `sizeLg2` and `granuleLg2` restrict it to such blocks unless they are 0.
+   * Entries whose leaves touch [first, last] and belong to `asid` (or to all; `ANY_ASID`: whatever
+   * theirs). `sizeLg2` and `granuleLg2` restrict it to such leaves unless they are 0.
    */
   removeRange(
     vmid: number,
@@ -155,6 +167,30 @@ export class TaggedCache {
         this.#removeBlock(vmid, asid, block, size, granuleLg2);
         if (this.#globals > 0) this.#removeBlock(vmid, ANY_ASID, block, size, granuleLg2);
       }
+    }
+    if (this.#fragments > 0) this.#sweepFragments(vmid, asid, first, last, sizeLg2, granuleLg2);
+  }
+
+  /** Fragments whose own block is not touched, but the leaf that they are made from is. */
+  #sweepFragments(
+    vmid: number,
+    asid: number,
+    first: number,
+    last: number,
+    leafLg2: number,
+    granule: number,
+  ): void {
+    for (let index = 0; index < this.#sizeLg2.length; index++) {
+      const leaf = this.#leafLg2[index];
+      if (this.#sizeLg2[index] === leaf || this.#vmid[index] !== vmid) continue;
+      if (leafLg2 !== 0 && leaf !== leafLg2) continue;
+      if (granule !== 0 && this.#granuleLg2[index] !== granule) continue;
+      const own = this.#asid[index];
+      if (asid !== ANY_ASID && own !== asid && own !== ANY_ASID) continue;
+      const bytes = POWERS_OF_TWO[leaf];
+      const address = this.#block[index] * POWERS_OF_TWO[this.#sizeLg2[index]];
+      const leafFirst = Math.floor(address / bytes) * bytes;
+      if (leafFirst <= last && leafFirst + bytes > first) this.#remove(index);
     }
   }
 
@@ -216,6 +252,7 @@ export class TaggedCache {
     if (size === 0) return;
     this.#liveBySize[size]--;
     if (this.#asid[index] === ANY_ASID) this.#globals--;
+    if (this.#leafLg2[index] !== size) this.#fragments--;
     this.#sizeLg2[index] = 0;
   }
 }

@@ -65,6 +65,13 @@ export class Transaction {
   leafStaleLast = -1;
   tableStaleFirst = 0;
   tableStaleLast = -1;
+  /** The same for intermediate physical addresses. */
+  ipaStaleFirst = 0;
+  ipaStaleLast = -1;
+  /** Where stage 2 led, the size of its leaf, and what that allows. */
+  stage2Address: PhysicalAddress = 0;
+  stage2LeafLg2 = 0;
+  stage2Permissions = 0;
   /** Structure being read: eight 32-bit words suffice, since the rest has nothing for us. */
   readonly words = new Uint32Array(8);
 

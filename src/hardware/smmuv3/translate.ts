@@ -7,14 +7,27 @@
  */
 
 import { POWERS_OF_TWO } from "#arch/lpae";
-import { ResumeResponse } from "#arch/smmuv3";
+import { FaultClass, ResumeResponse } from "#arch/smmuv3";
 import { InFlight, NOT_IN_FLIGHT } from "#hardware/bus";
 import type { Agent, Iova, Routine } from "#machine";
-import { Choice, type ContextEntry, chooseContext, StreamKind } from "./configuration.js";
+import {
+  Choice,
+  type ContextEntry,
+  chooseContext,
+  type FaultPolicy,
+  StreamKind,
+} from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
-import { configurationFault, inputFault, stalledFault, streamDisabled } from "./faults.js";
+import {
+  configurationFault,
+  inputFault,
+  isTranslationFault,
+  stalledFault,
+  streamDisabled,
+} from "./faults.js";
 import { fetchContext, fetchStream } from "./fetch.js";
-import { ALL_PERMISSIONS, allows } from "./permissions.js";
+import { ALL_PERMISSIONS, allows, combinedPermissions } from "./permissions.js";
+import { checkIpa, findIpa, neededOf, walkIpa } from "./stage2.js";
 import { NO_STAG, type StallBuffer } from "./stalls.js";
 import { type Transaction, TranslationStatus } from "./transaction.js";
 import { WALK_FAULTED, type WalkParts, walk } from "./walk.js";
@@ -65,11 +78,11 @@ export class Translator {
       transaction.stream = stream;
       transaction.context = undefined;
     }
-    if (stream.kind !== StreamKind.stage1) return yield* this.#withoutStage1(agent, transaction);
+    if (stream.kind < StreamKind.stage1) return yield* this.#withoutStage1(agent, transaction);
     let context = transaction.context;
     if (context === undefined || !context.valid) {
       const choice = chooseContext(stream, transaction.substreamId);
-      if (choice === Choice.bypass) return yield* this.#bypass(agent, transaction);
+      if (choice === Choice.bypass) return yield* this.#stage2Only(agent, transaction);
       if (choice < 0) return yield* this.#noContext(agent, transaction, choice);
       context = stream.contexts.get(choice);
       context ??= yield* fetchContext(agent, this.#parts, transaction, stream, choice);
@@ -81,24 +94,23 @@ export class Translator {
     const { asid } = context;
     agent.workNs(timing.iotlbHitNs);
     const index = iotlb.leaves.find(vmid, asid, iova);
-    if (index < 0) {
+    const isAllowed = index >= 0 && allows(iotlb.leaves.attributes(index), access);
+    // Which of two stages forbids an access, and at which address, only a walk can tell.
+    if (index < 0 || (!isAllowed && stream.stage2 !== undefined)) {
       statistics.iotlbMisses++;
       transaction.vmid = vmid;
       transaction.asid = asid;
       return yield* this.#miss(agent, transaction, context);
     }
     statistics.iotlbHits++;
-    const permissions = iotlb.leaves.attributes(index);
-    if (!allows(permissions, access)) {
-      return yield* this.#denied(agent, transaction, context);
-    }
+    if (!isAllowed) return yield* this.#denied(agent, transaction);
     const sizeLg2 = iotlb.leaves.sizeLg2(index);
     const sizeBytes = POWERS_OF_TWO[sizeLg2];
     const offset = iova - Math.floor(iova / sizeBytes) * sizeBytes;
     transaction.physicalAddress = iotlb.leaves.target(index) + offset;
     transaction.leafBytesLeft = sizeBytes - offset;
     transaction.leafSizeLg2 = sizeLg2;
-    transaction.permissions = permissions;
+    transaction.permissions = iotlb.leaves.attributes(index);
     return TranslationStatus.ok;
   }
 
@@ -118,40 +130,20 @@ export class Translator {
     transaction: Transaction,
     context: ContextEntry,
   ): Routine<TranslationStatus> {
-    this.#parts.iotlb.beginWalk(transaction);
-    const permissions = yield* walk(agent, this.#parts, transaction, context);
-    this.#parts.iotlb.endWalk(transaction);
-    if (permissions === WALK_FAULTED) {
-      if (transaction.fault?.name === "F_WALK_EABT") return yield* this.#record(agent, transaction);
-      return yield* this.#faulted(agent, transaction, context);
-    }
+    const { iotlb } = this.#parts;
+    iotlb.beginWalk(transaction);
+    const stage2 = transaction.stream?.stage2;
+    const permissions = yield* walk(agent, this.#parts, transaction, context, stage2);
+    iotlb.endWalk(transaction);
+    if (permissions === WALK_FAULTED) return yield* this.#record(agent, transaction);
     transaction.permissions = permissions;
-    if (!allows(permissions, transaction.access)) {
-      return yield* this.#denied(agent, transaction, context);
-    }
+    if (!allows(permissions, transaction.access)) return yield* this.#denied(agent, transaction);
     return TranslationStatus.ok;
   }
 
-  *#denied(
-    agent: Agent,
-    transaction: Transaction,
-    context: ContextEntry,
-  ): Routine<TranslationStatus> {
+  *#denied(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
     transaction.fault = inputFault(transaction, "F_PERMISSION");
-    return yield* this.#faulted(agent, transaction, context);
-  }
-
-  /** A translation-related fault: what happens then is the context's choice (5.5). */
-  *#faulted(
-    agent: Agent,
-    transaction: Transaction,
-    context: ContextEntry,
-  ): Routine<TranslationStatus> {
-    const { fault } = transaction;
-    if (context.stalls) return yield* this.#stall(agent, transaction);
-    if (context.recordsFaults && fault !== undefined) yield* this.#events.record(agent, fault);
-    const status = this.#end(agent, transaction);
-    return context.abortsFaults ? status : this.#ignore(transaction);
+    return yield* this.#record(agent, transaction);
   }
 
   /**
@@ -205,6 +197,36 @@ export class Translator {
     return TranslationStatus.ignored;
   }
 
+  /** Stage 1 is bypassed; what passes is translated by stage 2 where there is one. */
+  *#stage2Only(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
+    const stage2 = transaction.stream?.stage2;
+    if (!this.#passes(transaction)) {
+      transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
+      return yield* this.#record(agent, transaction);
+    }
+    if (stage2 === undefined) return TranslationStatus.ok;
+    const { iotlb, statistics } = this.#parts;
+    const { iova, access } = transaction;
+    transaction.vmid = transaction.stream?.vmid ?? 0;
+    let isThere = findIpa(agent, this.#parts, transaction, iova);
+    if (isThere) statistics.iotlbHits++;
+    else {
+      statistics.iotlbMisses++;
+      iotlb.beginWalk(transaction);
+      isThere = yield* walkIpa(agent, this.#parts, transaction, stage2, iova, FaultClass.input);
+      iotlb.endWalk(transaction);
+    }
+    if (!isThere || !checkIpa(transaction, stage2, iova, FaultClass.input, neededOf(access))) {
+      return yield* this.#record(agent, transaction);
+    }
+    const sizeBytes = POWERS_OF_TWO[transaction.stage2LeafLg2];
+    transaction.physicalAddress = transaction.stage2Address;
+    transaction.leafBytesLeft = sizeBytes - (transaction.stage2Address % sizeBytes);
+    transaction.leafSizeLg2 = transaction.stage2LeafLg2;
+    transaction.permissions = combinedPermissions(ALL_PERMISSIONS, transaction.stage2Permissions);
+    return TranslationStatus.ok;
+  }
+
   /** SMMUEN = 0: everything passes or everything aborts, without an event. */
   #unconfigured(agent: Agent, transaction: Transaction): TranslationStatus {
     const { registers } = this.#parts;
@@ -230,13 +252,7 @@ export class Translator {
     // A SubstreamID has no meaning without stage 1.
     if (transaction.substreamId >= 0)
       return yield* this.#noContext(agent, transaction, Choice.badSubstream);
-    return yield* this.#bypass(agent, transaction);
-  }
-
-  *#bypass(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
-    if (this.#passes(transaction)) return TranslationStatus.ok;
-    transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
-    return yield* this.#record(agent, transaction);
+    return yield* this.#stage2Only(agent, transaction);
   }
 
   *#noContext(agent: Agent, transaction: Transaction, choice: number): Routine<TranslationStatus> {
@@ -263,13 +279,26 @@ export class Translator {
     return true;
   }
 
+  /** Ends the transaction with its fault, or holds it, as the configuration says (5.5). */
   *#record(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
-    if (transaction.fault !== undefined) yield* this.#events.record(agent, transaction.fault);
-    return this.#end(agent, transaction);
+    const { fault } = transaction;
+    const policy = policyOf(transaction);
+    if (policy.stalls) return yield* this.#stall(agent, transaction);
+    if (policy.recordsFaults && fault !== undefined) yield* this.#events.record(agent, fault);
+    const status = this.#end(agent, transaction);
+    return policy.abortsFaults ? status : this.#ignore(transaction);
   }
 
   #end(agent: Agent, transaction: Transaction): TranslationStatus {
     this.finish(agent, transaction);
     return transaction.fault === undefined ? TranslationStatus.aborted : TranslationStatus.fault;
   }
+}
+
+/** What is not a fault of a translation, or of one that is bypassed, is recorded and aborts. */
+const FIXED_POLICY: FaultPolicy = { stalls: false, recordsFaults: true, abortsFaults: true };
+
+function policyOf({ fault, stream, context }: Transaction): FaultPolicy {
+  if (fault === undefined || !isTranslationFault(fault)) return FIXED_POLICY;
+  return (fault.stage2 === 1 ? stream?.stage2 : context) ?? FIXED_POLICY;
 }

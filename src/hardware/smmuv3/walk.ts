@@ -2,6 +2,10 @@
  * The stage-1 table walk (Arm DDI 0487, D8.2; IHI 0070, 3.4), for any granule and size that
  * the context descriptor asks for. Starts at the deepest table that the walk cache knows, as
  * hardware does, so that a stale pointer to a table is really followed.
+ *
+ * In a nested stream tables lie at intermediate addresses, and the output is one. What is
+ * cached leads to physical addresses: of tables that lie in one stage-2 leaf, and of as much
+ * of a stage-1 leaf as a stage-2 leaf covers.
  */
 
 import {
@@ -18,18 +22,24 @@ import {
   POWERS_OF_TWO,
   tableIndex,
 } from "#arch/lpae";
+import { FaultClass } from "#arch/smmuv3";
 import type { Agent, Routine } from "#machine";
-import type { ContextEntry, Region } from "./configuration.js";
+import type { ContextEntry, Region, Stage2 } from "./configuration.js";
 import { inputFault, walkAbort } from "./faults.js";
-import type { FetchParts } from "./fetch.js";
+import type { FetchParts as WalkParts } from "./fetch.js";
 import type { Iotlb } from "./iotlb.js";
-import { addTableLimits, leafPermissions } from "./permissions.js";
+import {
+  addTableLimits,
+  allows,
+  combinedPermissions,
+  leafPermissions,
+  Permission,
+} from "./permissions.js";
+import { neededOf, translateIpa } from "./stage2.js";
 import { ANY_ASID } from "./tagged-cache.js";
 import type { Transaction } from "./transaction.js";
 
-export interface WalkParts extends FetchParts {
-  readonly iotlb: Iotlb;
-}
+export type { WalkParts };
 
 /** No leaf: `fault` is set, and -1 comes back in place of permissions. */
 export const WALK_FAULTED = -1;
@@ -44,6 +54,7 @@ export function* walk(
   parts: WalkParts,
   transaction: Transaction,
   context: ContextEntry,
+  stage2: Stage2 | undefined,
 ): Routine<number> {
   const { iova } = transaction;
   const { iotlb, statistics } = parts;
@@ -60,16 +71,32 @@ export function* walk(
   let level = region.startLevel;
   let table = region.table;
   let limits = 0;
+  /** The table's address is an intermediate one. */
+  let isNested = stage2 !== undefined;
   const cached = deepestCachedTable(iotlb, transaction, region);
   if (cached >= 0) {
     table = iotlb.tables.target(cached);
     limits = iotlb.tables.attributes(cached);
     level = levelOfSize(granuleLg2, iotlb.tables.sizeLg2(cached)) + 1;
+    isNested = false;
     statistics.walkCacheHits++;
   }
   for (; ; level++) {
     // The top table may be indexed by fewer bits than others; then the offset is small enough.
-    const at = table + tableIndex(granuleLg2, level, offset) * ENTRY_BYTES;
+    let at = table + tableIndex(granuleLg2, level, offset) * ENTRY_BYTES;
+    if (stage2 !== undefined && isNested) {
+      if (!(yield* translateDescriptor(agent, parts, transaction, stage2, at))) {
+        return WALK_FAULTED;
+      }
+      const { stage2Address, stage2LeafLg2 } = transaction;
+      // A table that goes over several stage-2 leaves has no one physical address.
+      if (level > region.startLevel && stage2LeafLg2 >= granuleLg2) {
+        const physical = stage2Address - (at - table);
+        cacheTable(iotlb, transaction, granuleLg2, level - 1, physical, limits);
+      }
+      at = stage2Address;
+    }
+    isNested = stage2 !== undefined;
     if (parts.bus.aborts(at)) {
       transaction.fault = walkAbort(transaction, at);
       return WALK_FAULTED;
@@ -84,7 +111,24 @@ export function* walk(
       return WALK_FAULTED;
     }
     if (kind === EntryKind.leaf) {
-      return finish(parts, transaction, context, region, level, lo, hi, limits);
+      const permissions = checkLeaf(transaction, context, region, level, lo, hi, limits);
+      if (permissions === WALK_FAULTED) return WALK_FAULTED;
+      const tag = (lo & LO_NOT_GLOBAL) === 0 ? ANY_ASID : transaction.asid;
+      const sizeLg2 = levelSizeLg2(granuleLg2, level);
+      if (stage2 === undefined) {
+        cacheLeaf(iotlb, transaction, tag, sizeLg2, granuleLg2, sizeLg2, permissions);
+        return permissions;
+      }
+      return yield* combine(
+        agent,
+        parts,
+        transaction,
+        stage2,
+        tag,
+        sizeLg2,
+        granuleLg2,
+        permissions,
+      );
     }
     table = entryAddress(lo, hi, granuleLg2, granuleLg2);
     if (table >= outputLimit) {
@@ -92,13 +136,26 @@ export function* walk(
       return WALK_FAULTED;
     }
     if (!region.ignoresTableAttributes) limits = addTableLimits(limits, hi);
-    cacheTable(iotlb, transaction, granuleLg2, level, table, limits);
+    if (!isNested) cacheTable(iotlb, transaction, granuleLg2, level, table, limits);
   }
 }
 
-/** Checks the leaf, notes the outcome and caches it. Faults by priority: size before access. */
-function finish(
+function* translateDescriptor(
+  agent: Agent,
   parts: WalkParts,
+  transaction: Transaction,
+  stage2: Stage2,
+  ipa: number,
+): Routine<boolean> {
+  const faultClass = FaultClass.translationTable;
+  return yield* translateIpa(agent, parts, transaction, stage2, ipa, faultClass, Permission.read);
+}
+
+/**
+ * Checks the leaf and notes its output, which is the outcome unless stage 2 follows. Faults by
+ * priority: size before access.
+ */
+function checkLeaf(
   transaction: Transaction,
   context: ContextEntry,
   region: Region,
@@ -107,7 +164,7 @@ function finish(
   hi: number,
   limits: number,
 ): number {
-  const { iova, vmid } = transaction;
+  const { iova } = transaction;
   const { granuleLg2 } = region;
   const sizeLg2 = levelSizeLg2(granuleLg2, level);
   const sizeBytes = POWERS_OF_TWO[sizeLg2];
@@ -121,18 +178,60 @@ function finish(
     transaction.fault = inputFault(transaction, "F_ACCESS");
     return WALK_FAULTED;
   }
-  const permissions = leafPermissions(lo, hi, limits, context);
-  const first = Math.floor(iova / sizeBytes) * sizeBytes;
-  transaction.physicalAddress = output + (iova - first);
-  transaction.leafBytesLeft = sizeBytes - (iova - first);
+  const offset = iova - Math.floor(iova / sizeBytes) * sizeBytes;
+  transaction.physicalAddress = output + offset;
+  transaction.leafBytesLeft = sizeBytes - offset;
   transaction.leafSizeLg2 = sizeLg2;
-  const isStale =
-    transaction.leafStaleFirst < first + sizeBytes && transaction.leafStaleLast >= first;
-  if (!isStale) {
-    const tag = (lo & LO_NOT_GLOBAL) === 0 ? ANY_ASID : transaction.asid;
-    parts.iotlb.leaves.insert(vmid, tag, first, sizeLg2, granuleLg2, output, permissions);
+  return leafPermissions(lo, hi, limits, context);
+}
+
+/** Stage 2 for the output of stage 1; returns what both allow together. */
+function* combine(
+  agent: Agent,
+  parts: WalkParts,
+  transaction: Transaction,
+  stage2: Stage2,
+  tag: number,
+  leafLg2: number,
+  granuleLg2: GranuleLg2,
+  stage1: number,
+): Routine<number> {
+  const { access, physicalAddress: ipa } = transaction;
+  // What stage 1 refuses never gets to stage 2.
+  if (!allows(stage1, access)) return stage1;
+  const faultClass = FaultClass.input;
+  const needed = neededOf(access);
+  if (!(yield* translateIpa(agent, parts, transaction, stage2, ipa, faultClass, needed))) {
+    return WALK_FAULTED;
   }
+  const { stage2Address, stage2LeafLg2, stage2Permissions } = transaction;
+  const sizeLg2 = Math.min(leafLg2, stage2LeafLg2);
+  const sizeBytes = POWERS_OF_TWO[sizeLg2];
+  transaction.physicalAddress = stage2Address;
+  transaction.leafBytesLeft = sizeBytes - (stage2Address % sizeBytes);
+  transaction.leafSizeLg2 = sizeLg2;
+  const permissions = combinedPermissions(stage1, stage2Permissions);
+  cacheLeaf(parts.iotlb, transaction, tag, sizeLg2, granuleLg2, leafLg2, permissions);
   return permissions;
+}
+
+/** Caches the outcome unless an invalidation has hit the leaf that it is (a part) of. */
+function cacheLeaf(
+  iotlb: Iotlb,
+  transaction: Transaction,
+  tag: number,
+  sizeLg2: number,
+  granuleLg2: GranuleLg2,
+  leafLg2: number,
+  permissions: number,
+): void {
+  const { vmid, iova, physicalAddress, leafStaleFirst, leafStaleLast } = transaction;
+  const leafBytes = POWERS_OF_TWO[leafLg2];
+  const leafFirst = Math.floor(iova / leafBytes) * leafBytes;
+  if (leafStaleFirst < leafFirst + leafBytes && leafStaleLast >= leafFirst) return;
+  const offset = physicalAddress % POWERS_OF_TWO[sizeLg2];
+  const target = physicalAddress - offset;
+  iotlb.leaves.insert(vmid, tag, iova, sizeLg2, granuleLg2, target, permissions, leafLg2);
 }
 
 function cacheTable(
@@ -149,7 +248,8 @@ function cacheTable(
   const first = Math.floor(iova / sizeBytes) * sizeBytes;
   const isStale =
     transaction.tableStaleFirst < first + sizeBytes && transaction.tableStaleLast >= first;
-  if (!isStale) iotlb.tables.insert(vmid, asid, first, sizeLg2, granuleLg2, table, limits);
+  if (isStale) return;
+  iotlb.tables.insert(vmid, asid, first, sizeLg2, granuleLg2, table, limits, sizeLg2);
 }
 
 /** Index of the deepest table for the address that the walk cache knows; -1 when none. */
