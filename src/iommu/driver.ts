@@ -14,6 +14,8 @@ export type DomainType = "blocked" | "identity" | "unmanaged" | "DMA" | "DMA-FQ"
 export interface IommuDevice {
   readonly name: string;
   readonly streamIds: readonly StreamId[];
+  /** It copes with faulting accesses being held until software decides (dma-can-stall). */
+  readonly canStall?: boolean;
 }
 
 /** A domain whose devices all abort, or all pass untranslated: nothing to map. */

@@ -6,7 +6,14 @@
  * its table of one context descriptor, which stays once it was made.
  */
 
-import { CD_BYTES, encodeCfgiCd, encodeCfgiSte, encodePrefetchConfig } from "#arch/smmuv3";
+import {
+  CD_BYTES,
+  Cd,
+  encodeCfgiCd,
+  encodeCfgiSte,
+  encodePrefetchConfig,
+  setField,
+} from "#arch/smmuv3";
 import type { FixedDomain, IommuDevice } from "#iommu";
 import type { Cpu, FrameAllocator, PhysicalAddress, Routine, StreamId } from "#machine";
 import { type CommandSink, makeRoom } from "./command-batch.js";
@@ -28,6 +35,8 @@ const SUBSTREAM_NONE = 0;
 const LEAF = 1;
 
 export interface Master {
+  /** Its faulting accesses are held until they are answered. */
+  readonly stalls: boolean;
   readonly streams: readonly Stream[];
   cdTable: PhysicalAddress | undefined;
   domain: SmmuDomain | undefined;
@@ -56,7 +65,8 @@ export function* createMaster(
   for (const streamId of new Set(device.streamIds)) {
     streams.push({ streamId, entry: yield* context.streamTable.entryAddress(cpu, streamId) });
   }
-  return { streams, cdTable: undefined, domain: undefined };
+  const stalls = context.features.stalls && device.canStall === true;
+  return { stalls, streams, cdTable: undefined, domain: undefined };
 }
 
 /** The context descriptor first, then the entry that leads to it. */
@@ -67,8 +77,11 @@ export function* attachPaging(
   domain: SmmuDomain,
 ): Routine {
   master.cdTable ??= yield* context.frames.allocate(cpu, CD_BYTES);
-  yield* writeCd(cpu, context, master, master.cdTable, domain.contextDescriptor());
-  yield* installSte(cpu, context, master, stage1Ste(context.features, master.cdTable));
+  const cd = domain.contextDescriptor();
+  if (master.stalls) setField(cd, 0, Cd.S, 1);
+  yield* writeCd(cpu, context, master, master.cdTable, cd);
+  const ste = stage1Ste(context.features, master.cdTable, master.stalls);
+  yield* installSte(cpu, context, master, ste);
   setDomain(master, domain);
 }
 

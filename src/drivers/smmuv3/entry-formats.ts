@@ -137,8 +137,12 @@ export function bypassSte(features: EntryFeatures): Uint32Array {
   return ste;
 }
 
-/** Stage 1 by a linear table of one context descriptor, for a device that does not stall. */
-export function stage1Ste(features: EntryFeatures, table: PhysicalAddress): Uint32Array {
+/** Stage 1 by a linear table of one context descriptor; `stalls` is for devices that can. */
+export function stage1Ste(
+  features: EntryFeatures,
+  table: PhysicalAddress,
+  stalls: boolean,
+): Uint32Array {
   const ste = new Uint32Array(ENTRY_WORDS);
   setField(ste, 0, Ste.V, 1);
   setField(ste, 0, Ste.Config, SteConfig.stage1);
@@ -147,7 +151,7 @@ export function stage1Ste(features: EntryFeatures, table: PhysicalAddress): Uint
   setField(ste, 0, Ste.S1CIR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1COR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1CSH, INNER_SHAREABLE);
-  if (features.stalls) setField(ste, 0, Ste.S1STALLD, 1);
+  if (features.stalls && !stalls) setField(ste, 0, Ste.S1STALLD, 1);
   return ste;
 }
 

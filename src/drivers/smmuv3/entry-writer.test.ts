@@ -46,9 +46,9 @@ const SHARED: Change = [Ste.SHCFG, 1];
 const ABORT = abortSte();
 const BYPASS = bypassSte(FEATURES);
 /** A master that cannot stall forbids it in stage 1. */
-const S1 = stage1Ste(FEATURES, CD_TABLE);
+const S1 = stage1Ste(FEATURES, CD_TABLE, false);
 const S1_ATS = withFields(S1, ATS);
-const S1_STALL = withFields(S1, [Ste.S1STALLD, 0]);
+const S1_STALL = stage1Ste(FEATURES, CD_TABLE, true);
 const S1_BYPASS = withFields(S1, [Ste.S1DSS, S1Dss.bypass], SHARED);
 const S1_BYPASS_ATS = withFields(S1_BYPASS, ATS);
 const S2 = stage2Ste();
@@ -172,7 +172,7 @@ describe("a change of a stream table entry", () => {
   });
 
   it("is disruptive where two words change that both count", () => {
-    const other = stage1Ste(FEATURES, CD_TABLE + 0x1000);
+    const other = stage1Ste(FEATURES, CD_TABLE + 0x1000, false);
     const to = withFields(other, [Ste.S1DSS, S1Dss.terminate]);
     expect(write(STE_FORMAT, S1, to)).toEqual({ syncs: 3, hitless: false });
   });
