@@ -23,6 +23,8 @@ export class Cell {
   value: number;
   readonly line: Line;
   readonly name: string;
+  /** Number of the cell in an exploration, given at first touch; -1 before. */
+  location = -1;
 
   constructor(line: Line, name: string, value = 0) {
     this.line = line;

@@ -4,6 +4,20 @@ export type { Agent, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 export { AssertionError, assert, assertNever, hex } from "./assert.js";
 export { Cell, Line, loneCell, wireCell } from "./cell.js";
 export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.js";
+export {
+  type Chooser,
+  type ExploredAgent,
+  type ExploredMachine,
+  type ExploredOptions,
+  exploredMachine,
+  type Footprint,
+  inTurn,
+  type MemoryModel,
+  PROCESSES_MAX,
+  type Process,
+  ProcessKind,
+  Wait,
+} from "./explored/index.js";
 export { FrameAllocator, OutOfFramesError } from "./frames.js";
 export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";

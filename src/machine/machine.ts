@@ -7,7 +7,7 @@ import type { RegisterMap } from "./registers.js";
 import type { Routine } from "./routine.js";
 
 export interface Machine {
-  readonly kind: "sequential" | "timed";
+  readonly kind: "sequential" | "timed" | "explored";
   readonly memory: PhysicalMemory;
   readonly registers: RegisterMap;
   readonly frames: FrameAllocator;

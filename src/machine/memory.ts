@@ -42,6 +42,11 @@ export class PhysicalMemory {
     return this.#frames.size;
   }
 
+  /** Zeros all that was written. The frames stay, so that they need not be made again. */
+  clear(): void {
+    for (const frame of this.#frames.values()) frame.bytes.fill(0);
+  }
+
   /** The frame with this number, or undefined when nobody wrote to it. */
   findFrame(frameNumber: number): Frame | undefined {
     const slot = slotOf(frameNumber);

@@ -13,6 +13,12 @@ export interface RegisterBlock {
   readonly name: string;
   readonly base: number;
   readonly sizeBytes: number;
+  /**
+   * On the explored machine: the handlers tell what they touch, by `Agent.poke` and by
+   * `ExploredMachine.observe`. Otherwise two accesses to the block depend on each other if one
+   * of them is a write.
+   */
+  readonly announces?: boolean;
   read32(offset: number, by: Agent): number;
   write32(offset: number, value: number, by: Agent): void;
   /** Returns the low half and leaves the high half in `by.hi`. */

@@ -1,0 +1,210 @@
+/**
+ * Source-set dynamic partial-order reduction with sleep sets (Abdulla, Aronis, Jonsson, Sagonas,
+ * "Optimal dynamic partial order reduction", POPL 2014, algorithm 1): of executions that differ
+ * only in the order of independent events, one is explored, and seldom a part of another, which
+ * is given up as soon as everybody who could go on is asleep.
+ *
+ * Waits (`waitUntil`, fences, interrupts) are handled as the paper's section on blocking says: a
+ * race is turned round only if the later event could have gone on before the earlier one.
+ *
+ * The stack of states is data: it is saved, resumed, and split over workers (`StackEntry`).
+ */
+
+import type { ExploredMachine } from "#machine";
+import type { SearchScheduler } from "./scheduler.js";
+import { SleepSets } from "./sleep.js";
+import { LANES, LANES_LG2, Trace } from "./trace.js";
+
+/** One state on the path, as it is saved: processes are named. */
+export interface StackEntry {
+  readonly chosen: string;
+  /** Of a choice that the process's event makes: the outcome taken, and out of how many. */
+  readonly pick: readonly [outcome: number, count: number] | undefined;
+  readonly toExplore: readonly string[];
+  /** Explored from here before. */
+  readonly explored: readonly string[];
+  /** Nothing is added here any more: another worker has the rest. */
+  readonly isFrozen: boolean;
+}
+
+export class DporScheduler implements SearchScheduler {
+  /** An execution was given up because everybody sleeps. */
+  isPruned = false;
+  isTooDeep = false;
+  depthMax = 0;
+  readonly #trace: Trace;
+  readonly #sleep: SleepSets;
+  /** By state: the process that goes from there, who can go, who is to, and who did. */
+  readonly #chosen: Int32Array;
+  readonly #enabled: Int32Array;
+  readonly #toExplore: Int32Array;
+  readonly #explored: Int32Array;
+  readonly #frozen: Uint8Array;
+  readonly #pickOutcome: Int32Array;
+  readonly #pickCount: Int32Array;
+  /** States on the path. */
+  #depth = 0;
+  /** States that are as in the execution before; the event from the last of them is new. */
+  #known = 0;
+  readonly #firstOf = new Int32Array(LANES);
+
+  constructor(eventsMax: number) {
+    this.#trace = new Trace(eventsMax);
+    this.#sleep = new SleepSets(eventsMax);
+    this.#chosen = new Int32Array(eventsMax);
+    this.#enabled = new Int32Array(eventsMax);
+    this.#toExplore = new Int32Array(eventsMax);
+    this.#explored = new Int32Array(eventsMax);
+    this.#frozen = new Uint8Array(eventsMax);
+    this.#pickOutcome = new Int32Array(eventsMax);
+    this.#pickCount = new Int32Array(eventsMax);
+  }
+
+  begin(): void {
+    this.isPruned = false;
+    this.isTooDeep = false;
+  }
+
+  choose(machine: ExploredMachine, current: number): number {
+    const state = machine.eventCount;
+    if (state < this.#known) return this.#chosen[state];
+    const enabled = machine.enabled();
+    if (enabled === 0) return -1;
+    const awake = enabled & ~this.#sleep.asleep[state];
+    if (awake === 0) {
+      this.isPruned = true;
+      return -1;
+    }
+    if (state >= this.#trace.eventsMax - 1) {
+      this.isTooDeep = true;
+      return -1;
+    }
+    const goesOn = current >= 0 && ((awake >>> current) & 1) === 1;
+    const process = goesOn ? current : 31 - Math.clz32(awake & -awake);
+    this.#chosen[state] = process;
+    this.#enabled[state] = enabled;
+    this.#toExplore[state] = 1 << process;
+    this.#explored[state] = 0;
+    this.#frozen[state] = 0;
+    this.#pickCount[state] = 0;
+    this.#sleep.numbered[state] = machine.locations.count;
+    this.#depth = state + 1;
+    return process;
+  }
+
+  pick(machine: ExploredMachine, _process: number, count: number): number {
+    const state = machine.eventCount;
+    if (this.#pickCount[state] === 0) {
+      this.#pickCount[state] = count;
+      this.#pickOutcome[state] = 0;
+    }
+    return this.#pickOutcome[state];
+  }
+
+  performed(machine: ExploredMachine, process: number): void {
+    const event = machine.eventCount;
+    if (event < this.#known - 1) return;
+    const trace = this.#trace;
+    trace.record(machine, process, machine.footprint);
+    this.#turnRaces(event, process);
+    this.#sleep.pass(event, process, trace);
+  }
+
+  /** At the end of an execution: who waits in vain may have missed its moment. */
+  probeWaiting(machine: ExploredMachine): void {
+    const trace = this.#trace;
+    machine.forEachWaiting((process) => {
+      trace.probe(machine, process, machine.footprint);
+      this.#turnRaces(trace.count, process);
+    });
+  }
+
+  /** Prepares the next execution; false when there is none. */
+  advance(): boolean {
+    const trace = this.#trace;
+    this.depthMax = Math.max(this.depthMax, this.#depth);
+    while (this.#depth > 0) {
+      const state = this.#depth - 1;
+      if (this.#pickCount[state] > 0 && ++this.#pickOutcome[state] < this.#pickCount[state]) {
+        return this.#resumeAt(state);
+      }
+      const process = this.#chosen[state];
+      if (this.#pickCount[state] > 0) this.#sleep.putUnknown(state, process);
+      else this.#sleep.put(state, process, trace);
+      this.#explored[state] |= 1 << process;
+      this.#pickCount[state] = 0;
+      const left = this.#toExplore[state] & ~this.#sleep.asleep[state];
+      if (left !== 0) {
+        this.#chosen[state] = 31 - Math.clz32(left & -left);
+        return this.#resumeAt(state);
+      }
+      trace.drop(state);
+      this.#depth = state;
+    }
+    return false;
+  }
+
+  #resumeAt(state: number): boolean {
+    this.#trace.drop(state);
+    this.#known = state + 1;
+    this.#depth = state + 1;
+    return true;
+  }
+
+  /** Sees to it that each race of the newest event is also explored the other way round. */
+  #turnRaces(event: number, process: number): void {
+    const trace = this.#trace;
+    for (let index = 0; index < trace.raceCount; index++) {
+      const race = trace.races[index];
+      if (this.#frozen[race.event] === 1) continue;
+      if (race.isWait) this.#turn(race.event, event, process, trace.waitClock, 0);
+      else this.#turn(race.event, event, process, trace.clocks, event << LANES_LG2);
+    }
+  }
+
+  /**
+   * Finds who can begin an execution from before `race` in which what does not follow `race`,
+   * and then `process`'s event, come first; schedules one of them unless one is already.
+   */
+  #turn(race: number, event: number, process: number, clocks: Int32Array, base: number): void {
+    const trace = this.#trace;
+    const firstOf = this.#firstOf;
+    const covered = this.#toExplore[race] | this.#sleep.asleep[race] | this.#explored[race];
+    const lane = trace.process[race];
+    const local = trace.local[race];
+    let seen = 0;
+    let initials = 0;
+    for (let at = race + 1; at < event; at++) {
+      const atBase = at << LANES_LG2;
+      if (trace.clocks[atBase + lane] >= local) continue;
+      const bit = 1 << trace.process[at];
+      if ((seen & bit) !== 0) continue;
+      const isInitial = this.#isInitial(seen, trace.clocks, atBase);
+      seen |= bit;
+      firstOf[trace.process[at]] = trace.local[at];
+      if (!isInitial) continue;
+      if ((covered & bit) !== 0) return;
+      initials |= bit;
+    }
+    const own = 1 << process;
+    if ((seen & own) === 0 && this.#isInitial(seen, clocks, base)) {
+      if ((covered & own) !== 0) return;
+      initials |= own;
+    }
+    const able = initials & this.#enabled[race];
+    // Nobody of them able means that a wait was judged too generously: then everybody is tried.
+    if (able === 0) this.#toExplore[race] |= this.#enabled[race];
+    else this.#toExplore[race] |= (able & own) !== 0 ? own : able & -able;
+  }
+
+  /** Whether the event with that clock follows none of the first events seen. */
+  #isInitial(seen: number, clocks: Int32Array, base: number): boolean {
+    let others = seen;
+    while (others !== 0) {
+      const lane = 31 - Math.clz32(others);
+      others ^= 1 << lane;
+      if (clocks[base + lane] >= this.#firstOf[lane]) return false;
+    }
+    return true;
+  }
+}

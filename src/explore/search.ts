@@ -1,0 +1,195 @@
+/**
+ * The search: runs execution after execution of a harness, each as the scheduler says, until one
+ * breaks a rule, all are explored, or a limit is reached.
+ *
+ * It never says that a harness passed when it was cut short: `isComplete` is true only if the
+ * scheduler has nothing left to explore and no execution was left because it got too long.
+ */
+
+import {
+  type Chooser,
+  type ExploredMachine,
+  exploredMachine,
+  type MemoryModel,
+  ProcessKind,
+} from "#machine";
+import type { Harness, Scenario } from "./harness.js";
+import { Replayer, type Schedule, scheduleOf } from "./schedule.js";
+import type { SearchScheduler } from "./scheduler.js";
+
+export interface SearchLimits {
+  readonly executionsMax?: number;
+  /** By the clock of the host: for people, not for tests. */
+  readonly secondsMax?: number;
+}
+
+export interface Violation {
+  /** What was broken, in one line. */
+  readonly message: string;
+  readonly schedule: Schedule;
+}
+
+export interface SearchResult {
+  readonly harness: string;
+  readonly memoryModel: MemoryModel;
+  /** Executions that went to their end. */
+  readonly executions: number;
+  /** Executions given up because they repeat others. */
+  readonly pruned: number;
+  /** Executions cut because they got too long. */
+  readonly tooDeep: number;
+  readonly depthMax: number;
+  readonly eventCount: number;
+  /** Everything within the stated bounds was explored. */
+  readonly isComplete: boolean;
+  readonly violation: Violation | undefined;
+  /** Goals that no execution reached. */
+  readonly goalsMissed: readonly string[];
+  readonly seconds: number;
+}
+
+export interface SearchOptions extends SearchLimits {
+  readonly memoryModel?: MemoryModel;
+  /** Told now and then how far it is. */
+  readonly onProgress?: (executions: number, pruned: number) => void;
+  /** Called with the machine at the end of every execution that was not given up. */
+  readonly onExecution?: (machine: ExploredMachine) => void;
+  /** CPUs that wait for ever are an end like another: for tests of the search itself. */
+  readonly mayBlock?: boolean;
+  /** Runs every execution twice and compares what was touched. */
+  readonly isTwice?: boolean;
+}
+
+/** How often the host's clock is looked at. */
+const EXECUTIONS_PER_LOOK = 256;
+
+/** The same schedule had two outcomes: the harness depends on something else. */
+export class NondeterminismError extends Error {
+  override readonly name = "NondeterminismError";
+  readonly code = "NONDETERMINISM";
+}
+
+export class Search {
+  readonly harness: Harness;
+  readonly machine: ExploredMachine;
+  readonly #scheduler: SearchScheduler;
+  readonly #options: SearchOptions;
+  readonly #goalsReached = new Set<string>();
+  #executions = 0;
+  #pruned = 0;
+  #tooDeep = 0;
+  #events = 0;
+  #scenario: Scenario = {};
+  #isExhausted = false;
+  readonly #reach = (goal: string): void => {
+    this.#goalsReached.add(goal);
+  };
+
+  constructor(harness: Harness, scheduler: SearchScheduler, options: SearchOptions = {}) {
+    this.harness = harness;
+    this.#scheduler = scheduler;
+    this.#options = options;
+    const memoryModel = options.memoryModel ?? harness.memoryModels[0];
+    this.machine = exploredMachine({ ...harness.machine, memoryModel });
+  }
+
+  /** Explores until something is found, nothing is left, or a limit is reached. */
+  run(): SearchResult {
+    const { executionsMax, secondsMax, onProgress } = this.#options;
+    const beganMs = Date.now();
+    let violation: Violation | undefined;
+    while (!this.#isExhausted) {
+      violation = this.#execute();
+      if (violation !== undefined) break;
+      if (!this.#scheduler.advance()) this.#isExhausted = true;
+      const done = this.#executions + this.#pruned;
+      if (executionsMax !== undefined && done >= executionsMax) break;
+      if (done % EXECUTIONS_PER_LOOK !== 0) continue;
+      onProgress?.(this.#executions, this.#pruned);
+      if (secondsMax !== undefined && Date.now() - beganMs > secondsMax * 1000) break;
+    }
+    return this.#result(violation, (Date.now() - beganMs) / 1000);
+  }
+
+  #execute(): Violation | undefined {
+    const { machine } = this;
+    const scheduler = this.#scheduler;
+    scheduler.begin();
+    try {
+      this.#play(scheduler);
+      this.#events += machine.eventCount;
+      if (scheduler.isPruned) this.#pruned++;
+      else if (scheduler.isTooDeep) this.#tooDeep++;
+      else this.#endExecution();
+    } catch (error) {
+      return { message: messageOf(error), schedule: scheduleOf(machine) };
+    }
+    if (this.#options.isTwice) this.#repeat();
+    return undefined;
+  }
+
+  #play(chooser: Chooser): void {
+    const { machine } = this;
+    machine.reset();
+    this.#scenario = this.harness.setup(machine, this.#reach);
+    machine.afterEvent = this.#scenario.atEachStep;
+    machine.explore(chooser);
+  }
+
+  #endExecution(): void {
+    const { machine } = this;
+    this.#executions++;
+    this.#scheduler.probeWaiting(machine);
+    const waiting = machine.unfinished();
+    if (waiting.length > 0 && this.#options.mayBlock !== true)
+      throw new Error(`nobody can go on: ${waiting.join("; ")}`);
+    this.#scenario.atEnd?.();
+    this.#options.onExecution?.(machine);
+  }
+
+  /** The same schedule, played twice, must touch the same. */
+  #repeat(): void {
+    const depth = this.machine.eventCount;
+    const schedule = scheduleOf(this.machine);
+    const prints = [0, 1].map(() => {
+      const replayer = new Replayer(schedule);
+      this.#play(replayer);
+      return replayer.fingerprint;
+    });
+    if (prints[0] !== prints[1] || this.machine.eventCount !== depth) {
+      throw new NondeterminismError(
+        `harness ${this.harness.name} is not deterministic: the same schedule of ${depth} events ` +
+          "touched other things the second time; look for state that `setup` does not build anew",
+      );
+    }
+  }
+
+  #result(violation: Violation | undefined, seconds: number): SearchResult {
+    const isCut = this.#tooDeep > 0 || this.machine.interrupts.wasCut;
+    const isComplete = this.#isExhausted && !isCut;
+    return {
+      harness: this.harness.name,
+      memoryModel: this.machine.memoryModel,
+      executions: this.#executions,
+      pruned: this.#pruned,
+      tooDeep: this.#tooDeep,
+      depthMax: this.#scheduler.depthMax,
+      eventCount: this.#events,
+      isComplete,
+      violation,
+      goalsMissed: this.harness.goals.filter((goal) => !this.#goalsReached.has(goal)),
+      seconds,
+    };
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Processes of a machine that are agents: what a table of events has columns for. */
+export function agentNames(machine: ExploredMachine): string[] {
+  return machine.processes.list
+    .filter((process) => process.kind === ProcessKind.agent)
+    .map((process) => process.name);
+}

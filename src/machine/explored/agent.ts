@@ -1,0 +1,429 @@
+/**
+ * An agent of the explored machine: the face that routines see.
+ *
+ * An access that others could notice is announced, and performed when the machine's chooser
+ * picks this agent; if it picks it at once, the routine is not even suspended. What nobody else
+ * can notice (a store into the own buffer, work, a delay) happens at once.
+ *
+ * `ExploredMachine` owns the agents. An agent owns its routines, its pending operation and, if
+ * it is a CPU of a machine with store buffers, its buffer; `Performer` performs the operation.
+ */
+
+import type { CellTest, Cpu, Fence, Interrupt } from "../agent.js";
+import { assert } from "../assert.js";
+import type { Cell } from "../cell.js";
+import { Random } from "../random.js";
+import type { Routine, Step, Suspension } from "../routine.js";
+import type { WorkCode } from "../work.js";
+import { Thing } from "./locations.js";
+import type { ExploredMachine } from "./machine.js";
+import { OP_NAMES, Op, type OpCode, Operation } from "./operation.js";
+import { Performer } from "./performer.js";
+import { PollGate } from "./poll-gate.js";
+import { StoreBuffer } from "./store-buffer.js";
+
+const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
+
+export class ExploredAgent implements Cpu {
+  readonly id: number;
+  readonly name: string;
+  readonly isCpu: boolean;
+  hi = 0;
+  readonly operation = new Operation();
+  /** The operation is announced and not yet performed. */
+  isPending = false;
+  /** Stores that others do not see yet; undefined where accesses are in order. */
+  readonly buffer: StoreBuffer | undefined;
+  readonly gate: PollGate | undefined;
+  irqDepth = 0;
+  /** Whether interrupts are enabled, as something that accesses depend on. */
+  readonly irq: Thing;
+  /** Interrupts that this agent was the first to arm, in this execution. */
+  armedFirst = 0;
+  readonly result = { done: true as const, value: 0 as number };
+  /** Events that the next one of this agent follows. */
+  readonly joins: number[] = [];
+  readonly #machine: ExploredMachine;
+  readonly performer: Performer;
+  readonly #step: Step<number>;
+  readonly #done: Step<number>;
+  readonly #routines: Routine<unknown>[] = [];
+  readonly #queued: ((agent: ExploredAgent) => Routine<unknown>)[] = [];
+  readonly #isHandler: boolean[] = [];
+  /** By the number of routines below a handler: what the one below is at. */
+  readonly #saved: Operation[] = [];
+  readonly #wasPending: boolean[] = [];
+  #random = new Random(1);
+  #clockNs = 0;
+
+  constructor(machine: ExploredMachine, id: number, name: string, isCpu: boolean) {
+    this.#machine = machine;
+    this.id = id;
+    this.name = name;
+    this.isCpu = isCpu;
+    const buffered = isCpu && machine.memoryModel !== "sc";
+    this.buffer = buffered ? new StoreBuffer(machine.memoryModel) : undefined;
+    this.gate = isCpu ? new PollGate() : undefined;
+    this.irq = new Thing(`${name} interrupts`);
+    this.performer = new Performer(machine, this);
+    const result = this.result;
+    const step = { next: () => this.#advance(), [Symbol.iterator]: () => step };
+    const done = { next: () => result, [Symbol.iterator]: () => done };
+    this.#step = step;
+    this.#done = done;
+  }
+
+  // --- what the machine asks ---
+
+  /** As new, for another execution. */
+  reset(): void {
+    this.isPending = false;
+    this.buffer?.clear();
+    this.gate?.reset();
+    this.irqDepth = 0;
+    this.armedFirst = 0;
+    this.joins.length = 0;
+    this.#routines.length = 0;
+    this.#queued.length = 0;
+    this.#isHandler.length = 0;
+    this.#random = new Random(this.id + 1);
+    this.#clockNs = 0;
+  }
+
+  queue(body: (agent: ExploredAgent) => Routine<unknown>): void {
+    this.#queued.push(body);
+  }
+
+  get hasRoutine(): boolean {
+    return this.#routines.length > 0 || this.#queued.length > 0;
+  }
+
+  /** Whether its routine has to be run up to its first operation. */
+  get isFresh(): boolean {
+    return this.#routines.length === 0 && this.#queued.length > 0;
+  }
+
+  /** Takes up the next routine that waits; returns whether there is one. */
+  takeUp(): boolean {
+    const next = this.#queued.shift();
+    if (next === undefined) return false;
+    this.#routines.push(next(this));
+    this.#isHandler.push(false);
+    return true;
+  }
+
+  /** Runs its topmost routine on; returns whether that ended. */
+  resume(): boolean {
+    return this.#routines[this.#routines.length - 1].next().done === true;
+  }
+
+  /** The topmost routine ended: returns whether there is another to run right now. */
+  leave(): boolean {
+    this.#routines.pop();
+    const depth = this.#routines.length;
+    if (this.#isHandler.pop() === true) this.irqEnable();
+    if (depth === 0) return this.takeUp();
+    this.operation.assign(this.#saved[depth]);
+    this.isPending = this.#wasPending[depth];
+    return false;
+  }
+
+  /** Puts an interrupt's handler on top; it runs with interrupts disabled. */
+  enter(interrupt: Interrupt): void {
+    const depth = this.#routines.length;
+    (this.#saved[depth] ??= new Operation()).assign(this.operation);
+    this.#wasPending[depth] = this.isPending;
+    this.isPending = false;
+    this.irqDepth++;
+    this.#isHandler.push(true);
+    this.#routines.push(interrupt.handler(this));
+  }
+
+  /** Whether its announced operation can be performed now. */
+  canAct(): boolean {
+    return this.isPending && this.performer.canPerform();
+  }
+
+  /** What its routine is at, in words. */
+  describe(): string {
+    if (!this.isPending) return "running";
+    const { op, cell, address } = this.operation;
+    const at = op <= Op.waitUntil ? cell?.name : `0x${address.toString(16)}`;
+    return `at ${OP_NAMES[op]}${op === Op.fullFence || op === Op.choose ? "" : ` ${at}`}`;
+  }
+
+  /** What it waits for goes into the machine's footprint; returns whether it waits at all. */
+  noteWait(): boolean {
+    return this.isPending && this.performer.noteWait();
+  }
+
+  // --- the step ---
+
+  #advance(): { done: true; value: number } | typeof SUSPENDED {
+    const machine = this.#machine;
+    if (machine.granted !== this) {
+      this.isPending = true;
+      if (machine.announce(this) !== this) return SUSPENDED;
+    }
+    machine.granted = undefined;
+    this.isPending = false;
+    this.result.value = this.performer.perform();
+    return this.result;
+  }
+
+  #finish(value: number): Step<number> {
+    this.result.value = value;
+    return this.#done;
+  }
+
+  #nothing(): Step<void> {
+    return this.#done as unknown as Step<void>;
+  }
+
+  #onCell(op: OpCode, cell: Cell, a: number, b: number): Step<number> {
+    const operation = this.operation;
+    operation.op = op;
+    operation.cell = cell;
+    operation.a = a;
+    operation.b = b;
+    return this.#step;
+  }
+
+  #onAddress(op: OpCode, address: number, sizeBytes: number, a = 0, b = 0): Step<number> {
+    const operation = this.operation;
+    operation.op = op;
+    operation.address = address;
+    operation.sizeBytes = sizeBytes;
+    operation.a = a;
+    operation.b = b;
+    return this.#step;
+  }
+
+  #asVoid(step: Step<number>): Step<void> {
+    return step as unknown as Step<void>;
+  }
+
+  // --- shared variables ---
+
+  load(cell: Cell): Step<number> {
+    return this.#onCell(Op.load, cell, 0, 0);
+  }
+
+  loadAcquire(cell: Cell): Step<number> {
+    // Loads are performed in program order, each at once: every one is an acquire.
+    return this.#onCell(Op.load, cell, 0, 0);
+  }
+
+  store(cell: Cell, value: number): Step<void> {
+    if (this.buffer === undefined) return this.#asVoid(this.#onCell(Op.store, cell, value, 0));
+    this.performer.bufferCell(cell, value, false);
+    return this.#nothing();
+  }
+
+  storeRelease(cell: Cell, value: number): Step<void> {
+    if (this.buffer === undefined) return this.#asVoid(this.#onCell(Op.store, cell, value, 0));
+    this.performer.bufferCell(cell, value, true);
+    return this.#nothing();
+  }
+
+  compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
+    return this.#onCell(Op.compareExchange, cell, expected, desired);
+  }
+
+  exchange(cell: Cell, value: number): Step<number> {
+    return this.#onCell(Op.exchange, cell, value, 0);
+  }
+
+  fetchAdd(cell: Cell, addend: number): Step<number> {
+    return this.#onCell(Op.fetchAdd, cell, addend, 0);
+  }
+
+  fetchOr(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchOr, cell, bits, 0);
+  }
+
+  fetchAnd(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchAnd, cell, bits, 0);
+  }
+
+  fetchXor(cell: Cell, bits: number): Step<number> {
+    return this.#onCell(Op.fetchXor, cell, bits, 0);
+  }
+
+  fence(kind: Fence): Step<void> {
+    const buffer = this.buffer;
+    if (buffer === undefined) return this.#nothing();
+    if (kind === "full") {
+      this.operation.op = Op.fullFence;
+      if (!buffer.isEmpty) return this.#asVoid(this.#step);
+      this.performer.leaveBuffer();
+    } else if (kind !== "read") buffer.writeFence();
+    return this.#nothing();
+  }
+
+  waitUntil(cell: Cell, test: CellTest): Step<number> {
+    this.operation.test = test;
+    return this.#onCell(Op.waitUntil, cell, 0, 0);
+  }
+
+  idleUntil(cell: Cell, test: CellTest): Step<number> {
+    return this.waitUntil(cell, test);
+  }
+
+  poke(cell: Cell, value: number): void {
+    const machine = this.#machine;
+    machine.footprint.write(machine.locations.ofCell(cell), cell.value, 0);
+    cell.value = value;
+  }
+
+  /** A value that the search chooses: each of [0, count) is explored. */
+  choose(count: number): Step<number> {
+    if (count <= 1) return this.#finish(0);
+    this.operation.op = Op.choose;
+    this.operation.a = count;
+    return this.#step;
+  }
+
+  // --- memory ---
+
+  read8(address: number): Step<number> {
+    return this.#onAddress(Op.read, address, 1);
+  }
+
+  read16(address: number): Step<number> {
+    return this.#onAddress(Op.read, address, 2);
+  }
+
+  read32(address: number): Step<number> {
+    return this.#onAddress(Op.read, address, 4);
+  }
+
+  read64(address: number): Step<number> {
+    return this.#onAddress(Op.read, address, 8);
+  }
+
+  write8(address: number, value: number): Step<void> {
+    return this.#asVoid(this.#onAddress(Op.write, address, 1, value));
+  }
+
+  write16(address: number, value: number): Step<void> {
+    return this.#asVoid(this.#onAddress(Op.write, address, 2, value));
+  }
+
+  write32(address: number, value: number): Step<void> {
+    const step = this.#onAddress(Op.write, address, 4, value);
+    if (this.buffer === undefined) return this.#asVoid(step);
+    this.performer.bufferMemory();
+    return this.#nothing();
+  }
+
+  write64(address: number, lo: number, hi: number): Step<void> {
+    const step = this.#onAddress(Op.write, address, 8, lo, hi);
+    if (this.buffer === undefined) return this.#asVoid(step);
+    this.performer.bufferMemory();
+    return this.#nothing();
+  }
+
+  compareExchange64(
+    address: number,
+    expectedLo: number,
+    expectedHi: number,
+    lo: number,
+    hi: number,
+  ): Step<number> {
+    this.operation.c = lo;
+    this.operation.d = hi;
+    return this.#onAddress(Op.compareExchange64, address, 8, expectedLo, expectedHi);
+  }
+
+  readBlock(address: number, target: Uint8Array): Step<void> {
+    this.operation.block = target;
+    return this.#asVoid(this.#onAddress(Op.readBlock, address, target.length));
+  }
+
+  writeBlock(address: number, source: Uint8Array): Step<void> {
+    this.operation.block = source;
+    return this.#asVoid(this.#onAddress(Op.writeBlock, address, source.length));
+  }
+
+  fill(address: number, sizeBytes: number, byte: number): Step<void> {
+    return this.#asVoid(this.#onAddress(Op.fill, address, sizeBytes, byte));
+  }
+
+  waitUntilMemory32(address: number, test: CellTest, _timeoutNs: number): Step<number> {
+    // Time-outs do not happen: who waits for what nobody does is a deadlock.
+    this.operation.test = test;
+    return this.#onAddress(Op.waitUntilMemory, address, 4);
+  }
+
+  // --- registers ---
+
+  readRegister32(address: number): Step<number> {
+    return this.#onAddress(Op.readRegister, address, 4);
+  }
+
+  readRegister64(address: number): Step<number> {
+    return this.#onAddress(Op.readRegister, address, 8);
+  }
+
+  writeRegister32(address: number, value: number): Step<void> {
+    const step = this.#onAddress(Op.writeRegister, address, 4, value);
+    if (this.buffer === undefined) return this.#asVoid(step);
+    this.performer.bufferRegister();
+    return this.#nothing();
+  }
+
+  writeRegister64(address: number, lo: number, hi: number): Step<void> {
+    const step = this.#onAddress(Op.writeRegister, address, 8, lo, hi);
+    if (this.buffer === undefined) return this.#asVoid(step);
+    this.performer.bufferRegister();
+    return this.#nothing();
+  }
+
+  // --- time ---
+
+  work(_code: WorkCode, _count = 1): void {}
+
+  workNs(_durationNs: number): void {}
+
+  /** The delays of this agent: no two agents' clocks can be compared. */
+  now(): number {
+    return this.#clockNs;
+  }
+
+  delay(durationNs: number): Step<void> {
+    this.#clockNs += durationNs;
+    this.gate?.endRound();
+    return this.#nothing();
+  }
+
+  sleepUntil(atNs: number): Step<void> {
+    return this.delay(Math.max(0, atNs - this.#clockNs));
+  }
+
+  /** The same numbers in every execution; `choose` is what the search varies. */
+  random(): number {
+    return this.#random.next();
+  }
+
+  raise(interrupt: Interrupt): void {
+    this.#machine.interrupts.arm(interrupt, this);
+  }
+
+  armTimer(interrupt: Interrupt, _delayNs: number): void {
+    this.#machine.interrupts.arm(interrupt, this);
+  }
+
+  cancelTimer(interrupt: Interrupt): boolean {
+    return this.#machine.interrupts.cancel(interrupt, this);
+  }
+
+  irqDisable(): void {
+    if (this.irqDepth++ === 0) this.#machine.interrupts.noteIrqChange(this, 0);
+  }
+
+  irqEnable(): void {
+    assert(this.irqDepth > 0, "interrupts are enabled as often as they were disabled");
+    if (--this.irqDepth === 0) this.#machine.interrupts.noteIrqChange(this, 1);
+  }
+}

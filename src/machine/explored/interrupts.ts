@@ -1,0 +1,115 @@
+/**
+ * Interrupts and timers of the explored machine. An armed one is a process that may go whenever
+ * its CPU is between two steps and has interrupts enabled: a timer may hence fire at any time
+ * after it was armed, and sooner or later does.
+ *
+ * What orders them: arming, cancelling and taking touch the interrupt; taking also touches the
+ * CPU's interrupt state, which every step with interrupts enabled looks at.
+ */
+
+import type { Interrupt } from "../agent.js";
+import { assert } from "../assert.js";
+import type { ExploredAgent } from "./agent.js";
+import { Thing } from "./locations.js";
+import type { ExploredMachine } from "./machine.js";
+
+export interface Pending {
+  readonly interrupt: Interrupt;
+  /** Touched by whoever arms, cancels or takes it. */
+  readonly thing: Thing;
+  readonly process: number;
+  isArmed: boolean;
+  takenCount: number;
+}
+
+const isClear = (value: number): boolean => value === 0;
+const isSet = (value: number): boolean => value !== 0;
+
+export class Interrupts {
+  readonly #machine: ExploredMachine;
+  /** Those that were armed in this execution. */
+  readonly known: Pending[] = [];
+  /** Bits of all processes that are interrupts. */
+  processes = 0;
+  /** An interrupt that was armed again was not taken because of `takenMax`. */
+  wasCut = false;
+
+  constructor(machine: ExploredMachine) {
+    this.#machine = machine;
+  }
+
+  reset(): void {
+    this.known.length = 0;
+  }
+
+  arm(interrupt: Interrupt, by: ExploredAgent): void {
+    const machine = this.#machine;
+    assert(
+      machine.options.interrupts === true,
+      "a machine to explore says `interrupts: true` if timers or interrupts are used on it",
+    );
+    let pending = this.#find(interrupt);
+    if (pending === undefined) {
+      const process = machine.processes.ofInterrupt(by.id, by.armedFirst++, interrupt.name);
+      const thing = new Thing(interrupt.name);
+      pending = { interrupt, thing, process, isArmed: false, takenCount: 0 };
+      this.processes |= 1 << process;
+      this.known.push(pending);
+    }
+    const location = machine.locations.ofThing(pending.thing);
+    machine.footprint.write(location, pending.isArmed ? 1 : 0, 0);
+    if (pending.takenCount >= machine.interruptsTakenMax) this.wasCut = true;
+    else pending.isArmed = true;
+  }
+
+  cancel(interrupt: Interrupt, _by: ExploredAgent): boolean {
+    const pending = this.#find(interrupt);
+    if (pending === undefined) return false;
+    const { locations, footprint } = this.#machine;
+    const wasArmed = pending.isArmed;
+    footprint.write(locations.ofThing(pending.thing), wasArmed ? 1 : 0, 0);
+    pending.isArmed = false;
+    return wasArmed;
+  }
+
+  canTake(pending: Pending): boolean {
+    return pending.isArmed && this.#cpuOf(pending).irqDepth === 0;
+  }
+
+  /** The CPU takes it: its handler is put on top. */
+  take(pending: Pending): ExploredAgent {
+    const machine = this.#machine;
+    const { locations, footprint } = machine;
+    const cpu = this.#cpuOf(pending);
+    footprint.awaitAndWrite(locations.ofThing(pending.thing), 1, isSet);
+    footprint.awaitAndWrite(locations.ofThing(cpu.irq), 0, isClear);
+    pending.isArmed = false;
+    pending.takenCount++;
+    cpu.joins.push(machine.currentEvent);
+    cpu.enter(pending.interrupt);
+    return cpu;
+  }
+
+  /** A step with interrupts enabled: it matters whether one was taken before it. */
+  noteIrqOpen(agent: ExploredAgent): void {
+    const machine = this.#machine;
+    if (machine.options.interrupts !== true || !agent.isCpu) return;
+    machine.footprint.read(machine.locations.ofThing(agent.irq), 0, 0);
+  }
+
+  /** Interrupts were enabled (`before` 1) or disabled (`before` 0). */
+  noteIrqChange(agent: ExploredAgent, before: 0 | 1): void {
+    const machine = this.#machine;
+    if (machine.options.interrupts !== true || !agent.isCpu) return;
+    machine.footprint.write(machine.locations.ofThing(agent.irq), before, 0);
+  }
+
+  #find(interrupt: Interrupt): Pending | undefined {
+    for (const pending of this.known) if (pending.interrupt === interrupt) return pending;
+    return undefined;
+  }
+
+  #cpuOf(pending: Pending): ExploredAgent {
+    return this.#machine.cpuAgent(pending.interrupt.cpuId);
+  }
+}

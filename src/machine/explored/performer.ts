@@ -1,0 +1,452 @@
+/**
+ * Performs an agent's operation on cells, memory and registers, through the CPU's store buffer
+ * if it has one, and writes down what was touched.
+ *
+ * Atomics and full fences wait until the buffer is empty (so does a compareExchange that fails,
+ * which is more order than the kernel promises), and so do accesses to memory of less than 32
+ * bits and of whole blocks. Register reads wait for earlier register writes.
+ */
+
+import type { Cell } from "../cell.js";
+import { FRAME_BYTES } from "../memory.js";
+import type { ExploredAgent } from "./agent.js";
+import { GRANULE_BYTES, type Thing } from "./locations.js";
+import type { ExploredMachine } from "./machine.js";
+import { Op } from "./operation.js";
+import type { Glance } from "./poll-gate.js";
+import { type BufferedStore, Half, Target } from "./store-buffer.js";
+
+/** Blocks of at least so many bytes are noted by frame, and by the granules known so far. */
+const LARGE_BLOCK_BYTES = 512;
+
+export class Performer {
+  readonly #machine: ExploredMachine;
+  readonly #agent: ExploredAgent;
+  /** High half of the last `#view…` of memory. */
+  #hi = 0;
+
+  constructor(machine: ExploredMachine, agent: ExploredAgent) {
+    this.#machine = machine;
+    this.#agent = agent;
+  }
+
+  canPerform(): boolean {
+    const { operation, buffer, gate } = this.#agent;
+    if (gate?.isClosed && !this.#gateOpens()) return false;
+    switch (operation.op) {
+      case Op.waitUntil:
+        return operation.test(this.#viewCell(operation.cell as Cell));
+      case Op.waitUntilMemory:
+        return operation.test(this.#view32(operation.address));
+      case Op.load:
+      case Op.choose:
+        return true;
+      case Op.read:
+        return operation.sizeBytes >= 4 || buffer === undefined || buffer.isEmpty;
+      case Op.readRegister:
+        return buffer === undefined || !buffer.hasRegisterWrites();
+      default:
+        return buffer === undefined || buffer.isEmpty;
+    }
+  }
+
+  /** Puts what the operation waits for into the footprint; false if it waits for no value. */
+  noteWait(): boolean {
+    const { operation, gate } = this.#agent;
+    if (gate?.isClosed) this.#noteGate();
+    if (operation.op === Op.waitUntil) this.#noteCellWait();
+    else if (operation.op === Op.waitUntilMemory) this.#noteMemoryWait();
+    return this.#machine.footprint.count > 0;
+  }
+
+  perform(): number {
+    const agent = this.#agent;
+    const machine = this.#machine;
+    const { footprint, interrupts } = machine;
+    const { op } = agent.operation;
+    for (const event of agent.joins) footprint.join(event);
+    agent.joins.length = 0;
+    if (agent.irqDepth === 0) interrupts.noteIrqOpen(agent);
+    if (agent.gate?.isClosed) {
+      this.#noteGate();
+      agent.gate.open();
+    }
+    if (!agent.isCpu && machine.opaque !== undefined) this.#touchOpaque(machine.opaque);
+    if (op <= Op.waitUntil) return this.#performOnCell();
+    switch (op) {
+      case Op.fullFence:
+        this.#passBuffer();
+        return 0;
+      case Op.read:
+        return this.#read();
+      case Op.write:
+        this.#passBuffer();
+        this.#write();
+        return 0;
+      case Op.waitUntilMemory:
+        this.#noteMemoryWait();
+        return this.#read();
+      case Op.compareExchange64:
+        this.#passBuffer();
+        return this.#compareExchange64();
+      case Op.readRegister:
+      case Op.writeRegister:
+        return this.#accessRegister();
+      case Op.choose:
+        return machine.pick(agent, agent.operation.a);
+      default:
+        this.#passBuffer();
+        this.#moveBlock();
+        return 0;
+    }
+  }
+
+  /** The buffer is empty at a fence: what follows comes after all that was in it. */
+  leaveBuffer(): void {
+    const { buffer, joins } = this.#agent;
+    if (buffer === undefined) return;
+    const { footprint } = this.#machine;
+    const before = footprint.joinCount;
+    buffer.joinAll(footprint);
+    for (let index = before; index < footprint.joinCount; index++) {
+      joins.push(footprint.joins[index]);
+    }
+    footprint.joinCount = before;
+    buffer.clear();
+  }
+
+  // --- stores that go into the buffer ---
+
+  bufferCell(cell: Cell, value: number, isRelease: boolean): void {
+    const store = this.#buffered(this.#machine.locations.ofCell(cell), isRelease);
+    store.target = Target.cell;
+    store.cell = cell;
+    store.lo = value;
+    this.#glance(store.location, true, 0, value, 0, cell);
+  }
+
+  bufferMemory(): void {
+    const { address, sizeBytes, a, b } = this.#agent.operation;
+    const store = this.#buffered(this.#machine.locations.ofMemory(address), false);
+    store.target = Target.memory;
+    store.address = address;
+    store.sizeBytes = sizeBytes;
+    const isHigh = sizeBytes === 4 && (address & 4) !== 0;
+    store.halves = sizeBytes === 8 ? Half.both : isHigh ? Half.hi : Half.lo;
+    store.lo = (isHigh ? 0 : a) >>> 0;
+    store.hi = (isHigh ? a : b) >>> 0;
+    this.#glance(store.location, true, 0, store.lo, store.hi, undefined);
+  }
+
+  bufferRegister(): void {
+    const { address, sizeBytes, a, b } = this.#agent.operation;
+    const machine = this.#machine;
+    const thing = machine.deviceAt(address);
+    const store = this.#buffered(machine.locations.ofThing(thing), false);
+    store.target = Target.register;
+    store.address = address;
+    store.sizeBytes = sizeBytes;
+    store.lo = a;
+    store.hi = b;
+    this.#glance(store.location, true, 0, a, b, undefined);
+  }
+
+  #buffered(location: number, isRelease: boolean): BufferedStore {
+    const buffer = this.#agent.buffer as NonNullable<ExploredAgent["buffer"]>;
+    return buffer.add(location, isRelease, this.#machine.currentEvent);
+  }
+
+  /** Makes a buffered store visible: an event of its own. */
+  drain(store: BufferedStore): void {
+    const machine = this.#machine;
+    const { footprint, memory } = machine;
+    this.#agent.buffer?.drained(store, machine.currentEvent, footprint);
+    if (store.target === Target.cell) {
+      const cell = store.cell as Cell;
+      footprint.write(store.location, cell.value, 0);
+      cell.value = store.lo;
+    } else if (store.target === Target.memory) {
+      const { address, sizeBytes } = store;
+      this.#noteFilled(address);
+      const aligned = address - (address & 7);
+      footprint.write(store.location, memory.read32(aligned), memory.read32(aligned + 4));
+      if (sizeBytes === 8) memory.write64(address, store.lo, store.hi);
+      else memory.write32(address, store.halves === Half.hi ? store.hi : store.lo);
+    } else this.#writeRegister(store.address, store.sizeBytes, store.lo, store.hi);
+  }
+
+  // --- cells ---
+
+  #viewCell(cell: Cell): number {
+    const hidden = this.#agent.buffer?.newestToCell(cell);
+    return hidden === undefined ? cell.value : hidden.lo;
+  }
+
+  #performOnCell(): number {
+    const agent = this.#agent;
+    const { op, a, b } = agent.operation;
+    const cell = agent.operation.cell as Cell;
+    const { locations, footprint } = this.#machine;
+    const location = locations.ofCell(cell);
+    if (op === Op.load || op === Op.waitUntil) {
+      const value = this.#viewCell(cell);
+      if (op === Op.load) footprint.read(location, cell.value, 0);
+      else footprint.await(location, cell.value, 0, agent.operation.test, false);
+      this.#glance(location, false, value, value, 0, cell);
+      return value;
+    }
+    if (op !== Op.store) this.#passBuffer();
+    const found = cell.value;
+    let value = found;
+    if (op === Op.compareExchange) value = found === a ? b : found;
+    else if (op === Op.fetchAdd) value = found + a;
+    else if (op === Op.fetchOr) value = (found | a) >>> 0;
+    else if (op === Op.fetchAnd) value = (found & a) >>> 0;
+    else if (op === Op.fetchXor) value = (found ^ a) >>> 0;
+    else value = a;
+    if (op === Op.compareExchange && found !== a) footprint.read(location, found, 0);
+    else footprint.write(location, found, 0);
+    cell.value = value;
+    this.#glance(location, value !== found, found, value, 0, cell);
+    return found;
+  }
+
+  #noteCellWait(): void {
+    const { locations, footprint } = this.#machine;
+    const { cell, test } = this.#agent.operation as {
+      cell: Cell;
+      test: (value: number) => boolean;
+    };
+    footprint.await(locations.ofCell(cell), cell.value, 0, test, false);
+  }
+
+  // --- memory ---
+
+  /** The granule as this agent sees it: low half, and the high one in `#hi`. */
+  #viewGranule(aligned: number, location: number): number {
+    const { memory } = this.#machine;
+    let lo = memory.read32(aligned);
+    let hi = memory.read32(aligned + 4);
+    const buffer = this.#agent.buffer;
+    if (buffer !== undefined && !buffer.isEmpty) {
+      const low = buffer.newestToMemory(location, Half.lo);
+      const high = buffer.newestToMemory(location, Half.hi);
+      if (low !== undefined) lo = low.lo;
+      if (high !== undefined) hi = high.hi;
+    }
+    this.#hi = hi;
+    return lo;
+  }
+
+  #view32(address: number): number {
+    const lo = this.#viewGranule(
+      address - (address & 7),
+      this.#machine.locations.ofMemory(address),
+    );
+    return (address & 4) === 0 ? lo : this.#hi;
+  }
+
+  #noteMemoryWait(): void {
+    const { address, test } = this.#agent.operation;
+    const { locations, footprint, memory } = this.#machine;
+    const aligned = address - (address & 7);
+    const lo = memory.read32(aligned);
+    const hi = memory.read32(aligned + 4);
+    footprint.await(locations.ofMemory(address), lo, hi, test, (address & 4) !== 0);
+  }
+
+  #read(): number {
+    const agent = this.#agent;
+    const { address, sizeBytes } = agent.operation;
+    const { locations, footprint, memory } = this.#machine;
+    const location = locations.ofMemory(address);
+    this.#noteFilled(address);
+    if (sizeBytes < 4) {
+      this.#passBuffer();
+      footprint.read(location, 0, 0);
+      return sizeBytes === 1 ? memory.read8(address) : memory.read16(address);
+    }
+    const aligned = address - (address & 7);
+    const lo = this.#viewGranule(aligned, location);
+    const hi = this.#hi;
+    footprint.read(location, lo, hi);
+    const glance = this.#glance(location, false, lo + hi, lo, hi, undefined);
+    if (glance !== undefined) glance.address = aligned;
+    if (sizeBytes === 4) return (address & 4) === 0 ? lo : hi;
+    agent.hi = hi;
+    return lo;
+  }
+
+  #write(): void {
+    const { address, sizeBytes, a, b } = this.#agent.operation;
+    const { memory } = this.#machine;
+    this.#noteWrite(address);
+    if (sizeBytes === 8) memory.write64(address, a, b);
+    else if (sizeBytes === 4) memory.write32(address, a);
+    else if (sizeBytes === 2) memory.write16(address, a);
+    else memory.write8(address, a);
+  }
+
+  #compareExchange64(): number {
+    const agent = this.#agent;
+    const { address, a, b, c, d } = agent.operation;
+    const { memory } = this.#machine;
+    const lo = memory.read64(address);
+    const hi = memory.hi;
+    const matched = lo === a >>> 0 && hi === b >>> 0;
+    this.#noteWrite(address);
+    if (matched) memory.write64(address, c, d);
+    agent.hi = hi;
+    return lo;
+  }
+
+  /** The granule at `address` is about to be written. */
+  #noteWrite(address: number): void {
+    const { locations, footprint, memory } = this.#machine;
+    const location = locations.ofMemory(address);
+    this.#noteFilled(address);
+    const aligned = address - (address & 7);
+    const lo = memory.read32(aligned);
+    footprint.write(location, lo, memory.read32(aligned + 4));
+    this.#glance(location, true, lo, lo, 0, undefined);
+  }
+
+  /** An access within a frame that was filled as a whole follows that. */
+  #noteFilled(address: number): void {
+    const { locations, footprint } = this.#machine;
+    const fill = locations.fillOf(address);
+    if (fill >= 0) footprint.read(fill, 0, 0);
+  }
+
+  #moveBlock(): void {
+    const { op, address, sizeBytes, a, block } = this.#agent.operation;
+    const { memory } = this.#machine;
+    const isWrite = op !== Op.readBlock;
+    if (sizeBytes >= LARGE_BLOCK_BYTES) this.#noteLargeBlock(address, sizeBytes, isWrite);
+    else this.#noteGranules(address, sizeBytes, isWrite);
+    if (op === Op.readBlock) memory.readBlock(address, block);
+    else if (op === Op.writeBlock) memory.writeBlock(address, block);
+    else memory.fill(address, sizeBytes, a);
+  }
+
+  #noteGranules(address: number, sizeBytes: number, isWrite: boolean): void {
+    const { locations, footprint } = this.#machine;
+    for (let at = address - (address & 7); at < address + sizeBytes; at += GRANULE_BYTES) {
+      if (isWrite) this.#noteWrite(at);
+      else {
+        this.#noteFilled(at);
+        footprint.read(locations.ofMemory(at), 0, 0);
+      }
+    }
+  }
+
+  #noteLargeBlock(address: number, sizeBytes: number, isWrite: boolean): void {
+    const { locations, footprint } = this.#machine;
+    const last = address + sizeBytes - 1;
+    for (let at = address - (address % FRAME_BYTES); at <= last; at += FRAME_BYTES) {
+      locations.known(at, (granule) => {
+        if (granule + 7 < address || granule > last) return;
+        if (isWrite) this.#noteWrite(granule);
+        else footprint.read(locations.ofMemory(granule), 0, 0);
+      });
+      const fill = locations.markFilled(at);
+      if (isWrite) footprint.write(fill, 0, 0);
+      else footprint.read(fill, 0, 0);
+    }
+  }
+
+  // --- registers ---
+
+  #accessRegister(): number {
+    const agent = this.#agent;
+    const machine = this.#machine;
+    const { op, address, sizeBytes, a, b } = agent.operation;
+    if (op === Op.writeRegister) {
+      this.#writeRegister(address, sizeBytes, a, b);
+      return 0;
+    }
+    const thing = machine.deviceAt(address);
+    const block = machine.registers.find(address);
+    const offset = address - block.base;
+    if (machine.opaque !== undefined) this.#touchOpaque(machine.opaque);
+    if (block.announces !== true) {
+      const location = machine.locations.ofThing(thing);
+      machine.footprint.read(location, thing.version, 0);
+      const glance = this.#glance(location, false, thing.version, thing.version, 0, undefined);
+      if (glance !== undefined) glance.device = thing;
+    }
+    return sizeBytes === 8 ? block.read64(offset, agent) : block.read32(offset, agent);
+  }
+
+  #writeRegister(address: number, sizeBytes: number, lo: number, hi: number): void {
+    const machine = this.#machine;
+    const thing = machine.deviceAt(address);
+    const block = machine.registers.find(address);
+    if (machine.opaque !== undefined) this.#touchOpaque(machine.opaque);
+    if (block.announces !== true) {
+      machine.footprint.write(machine.locations.ofThing(thing), thing.version, 0);
+      thing.version++;
+    }
+    const offset = address - block.base;
+    if (sizeBytes === 8) block.write64(offset, lo, hi, this.#agent);
+    else block.write32(offset, lo, this.#agent);
+  }
+
+  #touchOpaque(opaque: Thing): void {
+    const { locations, footprint } = this.#machine;
+    footprint.write(locations.ofThing(opaque), opaque.version, 0);
+    opaque.version++;
+  }
+
+  // --- buffer and gate ---
+
+  /** The buffer is empty: this event follows all that was in it. */
+  #passBuffer(): void {
+    const { buffer } = this.#agent;
+    if (buffer === undefined) return;
+    buffer.joinAll(this.#machine.footprint);
+    buffer.clear();
+  }
+
+  #glance(
+    location: number,
+    isWrite: boolean,
+    seen: number,
+    lo: number,
+    hi: number,
+    cell: Cell | undefined,
+  ): Glance | undefined {
+    const glance = this.#agent.gate?.note(location, isWrite, seen, lo, hi);
+    if (glance !== undefined) glance.cell = cell;
+    return glance;
+  }
+
+  /** A register handler looked at a cell on this agent's behalf. */
+  observed(location: number, cell: Cell): void {
+    this.#glance(location, false, cell.value, cell.value, 0, cell);
+  }
+
+  #gateOpens(): boolean {
+    const gate = this.#agent.gate as NonNullable<ExploredAgent["gate"]>;
+    for (let index = 0; index < gate.watchedCount; index++) {
+      const { cell, device, address, location, lo, hi } = gate.watched[index];
+      if (cell !== undefined) {
+        if (this.#viewCell(cell) !== lo) return true;
+      } else if (device !== undefined) {
+        if (device.version !== lo) return true;
+      } else if (address !== 0) {
+        if (this.#viewGranule(address, location) !== lo || this.#hi !== hi) return true;
+      }
+    }
+    return false;
+  }
+
+  #noteGate(): void {
+    const gate = this.#agent.gate as NonNullable<ExploredAgent["gate"]>;
+    const { footprint } = this.#machine;
+    for (let index = 0; index < gate.watchedCount; index++) {
+      const { location, lo, hi } = gate.watched[index];
+      footprint.awaitChange(location, lo, hi);
+    }
+  }
+}
