@@ -33,6 +33,16 @@ export {
   unuseDefaultDomain,
   useDefaultDomain,
 } from "./group.js";
+export {
+  NO_PASID,
+  type PageAccess,
+  type PageFaultHandler,
+  PageFaultQueue,
+  type PageFaultQueueOptions,
+  type PageRequest,
+  type PageResponseCode,
+} from "./io-page-fault.js";
+export { mapOnDemand, type PageBacking, type PageProvider } from "./io-page-fault-handler.js";
 export { iommuMap, iommuMapSg, type PhysicalRange } from "./map.js";
 export {
   isKeptFromAllocator,
