@@ -5,7 +5,7 @@
  * picks this agent; if it picks it at once, the routine is not even suspended. What nobody else
  * can notice (a store into the own buffer, work, a delay) happens at once.
  *
- * `ExploredMachine` owns the agents. An agent owns its routines, its pending operation and, if
+ * `ExploredMachine` owns the agents. An agent owns its pending operation and, if
  * it is a CPU of a machine with store buffers, its buffer; `Performer` performs the operation.
  */
 
@@ -13,13 +13,14 @@ import type { CellTest, Cpu, Fence, Interrupt } from "../agent.js";
 import { assert } from "../assert.js";
 import type { Cell } from "../cell.js";
 import { Random } from "../random.js";
-import type { Routine, Step, Suspension } from "../routine.js";
+import type { Step, Suspension } from "../routine.js";
 import type { WorkCode } from "../work.js";
 import { Thing } from "./locations.js";
 import type { ExploredMachine } from "./machine.js";
 import { OP_NAMES, Op, type OpCode, Operation } from "./operation.js";
 import { Performer } from "./performer.js";
 import { PollGate } from "./poll-gate.js";
+import { Routines } from "./routines.js";
 import { StoreBuffer } from "./store-buffer.js";
 
 const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
@@ -30,6 +31,7 @@ export class ExploredAgent implements Cpu {
   readonly isCpu: boolean;
   hi = 0;
   readonly operation = new Operation();
+  readonly routines = new Routines(this);
   /** The operation is announced and not yet performed. */
   isPending = false;
   /** Stores that others do not see yet; undefined where accesses are in order. */
@@ -47,12 +49,6 @@ export class ExploredAgent implements Cpu {
   readonly performer: Performer;
   readonly #step: Step<number>;
   readonly #done: Step<number>;
-  readonly #routines: Routine<unknown>[] = [];
-  readonly #queued: ((agent: ExploredAgent) => Routine<unknown>)[] = [];
-  readonly #isHandler: boolean[] = [];
-  /** By the number of routines below a handler: what the one below is at. */
-  readonly #saved: Operation[] = [];
-  readonly #wasPending: boolean[] = [];
   #random = new Random(1);
   #clockNs = 0;
 
@@ -83,60 +79,9 @@ export class ExploredAgent implements Cpu {
     this.irqDepth = 0;
     this.armedFirst = 0;
     this.joins.length = 0;
-    this.#routines.length = 0;
-    this.#queued.length = 0;
-    this.#isHandler.length = 0;
+    this.routines.reset();
     this.#random = new Random(this.id + 1);
     this.#clockNs = 0;
-  }
-
-  queue(body: (agent: ExploredAgent) => Routine<unknown>): void {
-    this.#queued.push(body);
-  }
-
-  get hasRoutine(): boolean {
-    return this.#routines.length > 0 || this.#queued.length > 0;
-  }
-
-  /** Whether its routine has to be run up to its first operation. */
-  get isFresh(): boolean {
-    return this.#routines.length === 0 && this.#queued.length > 0;
-  }
-
-  /** Takes up the next routine that waits; returns whether there is one. */
-  takeUp(): boolean {
-    const next = this.#queued.shift();
-    if (next === undefined) return false;
-    this.#routines.push(next(this));
-    this.#isHandler.push(false);
-    return true;
-  }
-
-  /** Runs its topmost routine on; returns whether that ended. */
-  resume(): boolean {
-    return this.#routines[this.#routines.length - 1].next().done === true;
-  }
-
-  /** The topmost routine ended: returns whether there is another to run right now. */
-  leave(): boolean {
-    this.#routines.pop();
-    const depth = this.#routines.length;
-    if (this.#isHandler.pop() === true) this.irqEnable();
-    if (depth === 0) return this.takeUp();
-    this.operation.assign(this.#saved[depth]);
-    this.isPending = this.#wasPending[depth];
-    return false;
-  }
-
-  /** Puts an interrupt's handler on top; it runs with interrupts disabled. */
-  enter(interrupt: Interrupt): void {
-    const depth = this.#routines.length;
-    (this.#saved[depth] ??= new Operation()).assign(this.operation);
-    this.#wasPending[depth] = this.isPending;
-    this.isPending = false;
-    this.irqDepth++;
-    this.#isHandler.push(true);
-    this.#routines.push(interrupt.handler(this));
   }
 
   /** Whether its announced operation can be performed now. */

@@ -86,7 +86,7 @@ export class Interrupts {
     pending.isArmed = false;
     pending.takenCount++;
     cpu.joins.push(machine.currentEvent);
-    cpu.enter(pending.interrupt);
+    cpu.routines.enter(pending.interrupt);
     return cpu;
   }
 

@@ -129,12 +129,12 @@ export class ExploredMachine implements Machine {
     const agent = new ExploredAgent(this, id, name, false);
     this.#agents.push(agent);
     this.#agentProcesses[id] = this.processes.ofAgent(id, name);
-    agent.queue(body);
+    agent.routines.queue(body);
     return agent;
   }
 
   start(cpuId: number, body: (cpu: ExploredAgent) => Routine): void {
-    this.cpuAgent(cpuId).queue(body);
+    this.cpuAgent(cpuId).routines.queue(body);
   }
 
   /** Runs what was started to its end, one agent after the other: no exploration. */
@@ -151,7 +151,7 @@ export class ExploredMachine implements Machine {
   /** Runs one routine to its end, for setting a system up. Nothing else may be started yet. */
   call<T>(cpuId: number, body: (cpu: ExploredAgent) => Routine<T>): T {
     assert(
-      this.#cpuAgents.every((cpu) => !cpu.hasRoutine),
+      this.#cpuAgents.every((cpu) => !cpu.routines.hasAny),
       "calls come before the routines to explore are started",
     );
     let result: T | undefined;
@@ -228,7 +228,7 @@ export class ExploredMachine implements Machine {
   /** Started routines of CPUs that did not end, in words: a deadlock if nobody can go on. */
   unfinished(): string[] {
     return this.#cpuAgents
-      .filter((cpu) => cpu.hasRoutine)
+      .filter((cpu) => cpu.routines.hasAny)
       .map((cpu) => `${cpu.name} (${cpu.describe()})`);
   }
 
@@ -290,9 +290,9 @@ export class ExploredMachine implements Machine {
   #prepare(): void {
     this.#isPreparing = true;
     for (const agent of this.#agents) {
-      if (!agent.isFresh) continue;
-      let more = agent.takeUp();
-      while (more && agent.resume()) more = agent.leave();
+      if (!agent.routines.isFresh) continue;
+      let more = agent.routines.takeUp();
+      while (more && agent.routines.resume()) more = agent.routines.leave();
     }
     this.#isPreparing = false;
     this.footprint.clear();
@@ -301,8 +301,8 @@ export class ExploredMachine implements Machine {
   /** Runs an agent until it announces an operation or has nothing to do; returns who is next. */
   #resume(agent: ExploredAgent): ExploredAgent | undefined {
     do {
-      if (!agent.resume()) return this.#chosen;
-    } while (agent.leave());
+      if (!agent.routines.resume()) return this.#chosen;
+    } while (agent.routines.leave());
     this.#endEvent();
     return this.#next();
   }

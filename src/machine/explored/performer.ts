@@ -13,8 +13,8 @@ import type { ExploredAgent } from "./agent.js";
 import { GRANULE_BYTES, type Thing } from "./locations.js";
 import type { ExploredMachine } from "./machine.js";
 import { Op } from "./operation.js";
-import type { Glance } from "./poll-gate.js";
 import { type BufferedStore, Half, Target } from "./store-buffer.js";
+import { View } from "./view.js";
 
 /** Blocks of at least so many bytes are noted by frame, and by the granules known so far. */
 const LARGE_BLOCK_BYTES = 512;
@@ -22,22 +22,22 @@ const LARGE_BLOCK_BYTES = 512;
 export class Performer {
   readonly #machine: ExploredMachine;
   readonly #agent: ExploredAgent;
-  /** High half of the last `#view…` of memory. */
-  #hi = 0;
+  readonly #view: View;
 
   constructor(machine: ExploredMachine, agent: ExploredAgent) {
     this.#machine = machine;
     this.#agent = agent;
+    this.#view = new View(machine, agent.buffer, agent.gate);
   }
 
   canPerform(): boolean {
     const { operation, buffer, gate } = this.#agent;
-    if (gate?.isClosed && !this.#gateOpens()) return false;
+    if (gate?.isClosed && !this.#view.gateOpens()) return false;
     switch (operation.op) {
       case Op.waitUntil:
-        return operation.test(this.#viewCell(operation.cell as Cell));
+        return operation.test(this.#view.cell(operation.cell as Cell));
       case Op.waitUntilMemory:
-        return operation.test(this.#view32(operation.address));
+        return operation.test(this.#view.word(operation.address));
       case Op.load:
       case Op.choose:
         return true;
@@ -53,7 +53,7 @@ export class Performer {
   /** Puts what the operation waits for into the footprint; false if it waits for no value. */
   noteWait(): boolean {
     const { operation, gate } = this.#agent;
-    if (gate?.isClosed) this.#noteGate();
+    if (gate?.isClosed) this.#view.noteGate();
     if (operation.op === Op.waitUntil) this.#noteCellWait();
     else if (operation.op === Op.waitUntilMemory) this.#noteMemoryWait();
     return this.#machine.footprint.count > 0;
@@ -68,7 +68,7 @@ export class Performer {
     agent.joins.length = 0;
     if (agent.irqDepth === 0) interrupts.noteIrqOpen(agent);
     if (agent.gate?.isClosed) {
-      this.#noteGate();
+      this.#view.noteGate();
       agent.gate.open();
     }
     if (!agent.isCpu && machine.opaque !== undefined) this.#touchOpaque(machine.opaque);
@@ -122,7 +122,7 @@ export class Performer {
     store.target = Target.cell;
     store.cell = cell;
     store.lo = value;
-    this.#glance(store.location, true, 0, value, 0, cell);
+    this.#view.glance(store.location, true, 0, value, 0, cell);
   }
 
   bufferMemory(): void {
@@ -135,7 +135,7 @@ export class Performer {
     store.halves = sizeBytes === 8 ? Half.both : isHigh ? Half.hi : Half.lo;
     store.lo = (isHigh ? 0 : a) >>> 0;
     store.hi = (isHigh ? a : b) >>> 0;
-    this.#glance(store.location, true, 0, store.lo, store.hi, undefined);
+    this.#view.glance(store.location, true, 0, store.lo, store.hi, undefined);
   }
 
   bufferRegister(): void {
@@ -148,7 +148,7 @@ export class Performer {
     store.sizeBytes = sizeBytes;
     store.lo = a;
     store.hi = b;
-    this.#glance(store.location, true, 0, a, b, undefined);
+    this.#view.glance(store.location, true, 0, a, b, undefined);
   }
 
   #buffered(location: number, isRelease: boolean): BufferedStore {
@@ -177,11 +177,6 @@ export class Performer {
 
   // --- cells ---
 
-  #viewCell(cell: Cell): number {
-    const hidden = this.#agent.buffer?.newestToCell(cell);
-    return hidden === undefined ? cell.value : hidden.lo;
-  }
-
   #performOnCell(): number {
     const agent = this.#agent;
     const { op, a, b } = agent.operation;
@@ -189,10 +184,10 @@ export class Performer {
     const { locations, footprint } = this.#machine;
     const location = locations.ofCell(cell);
     if (op === Op.load || op === Op.waitUntil) {
-      const value = this.#viewCell(cell);
+      const value = this.#view.cell(cell);
       if (op === Op.load) footprint.read(location, cell.value, 0);
       else footprint.await(location, cell.value, 0, agent.operation.test, false);
-      this.#glance(location, false, value, value, 0, cell);
+      this.#view.glance(location, false, value, value, 0, cell);
       return value;
     }
     if (op !== Op.store) this.#passBuffer();
@@ -207,7 +202,7 @@ export class Performer {
     if (op === Op.compareExchange && found !== a) footprint.read(location, found, 0);
     else footprint.write(location, found, 0);
     cell.value = value;
-    this.#glance(location, value !== found, found, value, 0, cell);
+    this.#view.glance(location, value !== found, found, value, 0, cell);
     return found;
   }
 
@@ -221,30 +216,6 @@ export class Performer {
   }
 
   // --- memory ---
-
-  /** The granule as this agent sees it: low half, and the high one in `#hi`. */
-  #viewGranule(aligned: number, location: number): number {
-    const { memory } = this.#machine;
-    let lo = memory.read32(aligned);
-    let hi = memory.read32(aligned + 4);
-    const buffer = this.#agent.buffer;
-    if (buffer !== undefined && !buffer.isEmpty) {
-      const low = buffer.newestToMemory(location, Half.lo);
-      const high = buffer.newestToMemory(location, Half.hi);
-      if (low !== undefined) lo = low.lo;
-      if (high !== undefined) hi = high.hi;
-    }
-    this.#hi = hi;
-    return lo;
-  }
-
-  #view32(address: number): number {
-    const lo = this.#viewGranule(
-      address - (address & 7),
-      this.#machine.locations.ofMemory(address),
-    );
-    return (address & 4) === 0 ? lo : this.#hi;
-  }
 
   #noteMemoryWait(): void {
     const { address, test } = this.#agent.operation;
@@ -267,10 +238,10 @@ export class Performer {
       return sizeBytes === 1 ? memory.read8(address) : memory.read16(address);
     }
     const aligned = address - (address & 7);
-    const lo = this.#viewGranule(aligned, location);
-    const hi = this.#hi;
+    const lo = this.#view.granule(aligned, location);
+    const hi = this.#view.hi;
     footprint.read(location, lo, hi);
-    const glance = this.#glance(location, false, lo + hi, lo, hi, undefined);
+    const glance = this.#view.glance(location, false, lo + hi, lo, hi, undefined);
     if (glance !== undefined) glance.address = aligned;
     if (sizeBytes === 4) return (address & 4) === 0 ? lo : hi;
     agent.hi = hi;
@@ -308,7 +279,7 @@ export class Performer {
     const aligned = address - (address & 7);
     const lo = memory.read32(aligned);
     footprint.write(location, lo, memory.read32(aligned + 4));
-    this.#glance(location, true, lo, lo, 0, undefined);
+    this.#view.glance(location, true, lo, lo, 0, undefined);
   }
 
   /** An access within a frame that was filled as a whole follows that. */
@@ -372,7 +343,7 @@ export class Performer {
     if (block.announces !== true) {
       const location = machine.locations.ofThing(thing);
       machine.footprint.read(location, thing.version, 0);
-      const glance = this.#glance(location, false, thing.version, thing.version, 0, undefined);
+      const glance = this.#view.glance(location, false, thing.version, thing.version, 0, undefined);
       if (glance !== undefined) glance.device = thing;
     }
     return sizeBytes === 8 ? block.read64(offset, agent) : block.read32(offset, agent);
@@ -408,45 +379,8 @@ export class Performer {
     buffer.clear();
   }
 
-  #glance(
-    location: number,
-    isWrite: boolean,
-    seen: number,
-    lo: number,
-    hi: number,
-    cell: Cell | undefined,
-  ): Glance | undefined {
-    const glance = this.#agent.gate?.note(location, isWrite, seen, lo, hi);
-    if (glance !== undefined) glance.cell = cell;
-    return glance;
-  }
-
   /** A register handler looked at a cell on this agent's behalf. */
   observed(location: number, cell: Cell): void {
-    this.#glance(location, false, cell.value, cell.value, 0, cell);
-  }
-
-  #gateOpens(): boolean {
-    const gate = this.#agent.gate as NonNullable<ExploredAgent["gate"]>;
-    for (let index = 0; index < gate.watchedCount; index++) {
-      const { cell, device, address, location, lo, hi } = gate.watched[index];
-      if (cell !== undefined) {
-        if (this.#viewCell(cell) !== lo) return true;
-      } else if (device !== undefined) {
-        if (device.version !== lo) return true;
-      } else if (address !== 0) {
-        if (this.#viewGranule(address, location) !== lo || this.#hi !== hi) return true;
-      }
-    }
-    return false;
-  }
-
-  #noteGate(): void {
-    const gate = this.#agent.gate as NonNullable<ExploredAgent["gate"]>;
-    const { footprint } = this.#machine;
-    for (let index = 0; index < gate.watchedCount; index++) {
-      const { location, lo, hi } = gate.watched[index];
-      footprint.awaitChange(location, lo, hi);
-    }
+    this.#view.glance(location, false, cell.value, cell.value, 0, cell);
   }
 }
