@@ -11,7 +11,7 @@ export interface SearchScheduler extends Chooser {
   readonly depthMax: number;
   /** An execution begins. */
   begin(): void;
-  /** The execution has ended with nobody able to go on; looks at those who wait. */
+  /** The execution has ended, or was left as pruned; looks at those who wait. */
   probeWaiting(machine: ExploredMachine): void;
   /** Prepares the next execution; false when all is explored. */
   advance(): boolean;

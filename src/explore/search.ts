@@ -118,6 +118,7 @@ export class Search {
     try {
       this.#play(scheduler);
       this.#events += machine.eventCount;
+      scheduler.probeWaiting(machine);
       if (scheduler.isPruned) this.#pruned++;
       else if (scheduler.isTooDeep) this.#tooDeep++;
       else this.#endExecution();
@@ -139,7 +140,6 @@ export class Search {
   #endExecution(): void {
     const { machine } = this;
     this.#executions++;
-    this.#scheduler.probeWaiting(machine);
     const waiting = machine.unfinished();
     if (waiting.length > 0 && this.#options.mayBlock !== true)
       throw new Error(`nobody can go on: ${waiting.join("; ")}`);

@@ -232,10 +232,11 @@ export class ExploredMachine implements Machine {
       .map((cpu) => `${cpu.name} (${cpu.describe()})`);
   }
 
-  /** Calls `visit` for every process that waits, with what it waits for in the footprint. */
+  /** Calls `visit` for every process that has to wait, with what it waits for in the footprint. */
   forEachWaiting(visit: (process: number) => void): void {
     for (let index = 0; index < this.#agents.length; index++) {
       this.footprint.clear();
+      if (this.#agents[index].canAct()) continue;
       if (this.#agents[index].noteWait()) visit(this.#agentProcesses[index]);
     }
   }
