@@ -8,8 +8,6 @@ import { COMMAND_BYTES, COMMAND_WORDS, queueSlot, queueSpace } from "#arch/smmuv
 import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
 import { BATCH_COMMANDS, type CommandBatch } from "./command-batch.js";
 
-/** A full batch and its CMD_SYNC must fit, and a valid map is whole words. */
-const SIZE_LG2_MIN = Math.ceil(Math.log2(BATCH_COMMANDS + 1));
 /** What the architecture allows (IDR1.CMDQS), and what packed indices have bits for. */
 const SIZE_LG2_MAX = 19;
 
@@ -19,6 +17,13 @@ export interface CommandRingOptions {
   readonly sizeLg2: number;
   readonly prodRegister: PhysicalAddress;
   readonly consRegister: PhysicalAddress;
+  /**
+   * Where the software's indices begin, 0 if not given: for a queue that is taken over, or for
+   * seeing what happens at a wrap or in a full queue.
+   */
+  readonly start?: { readonly prod: number; readonly cons: number };
+  /** Commands of the longest list that will be issued; a batch can hold 64, the default. */
+  readonly listCommandsMax?: number;
 }
 
 export class CommandRing {
@@ -29,10 +34,15 @@ export class CommandRing {
   readonly indexMask: number;
   readonly prodRegister: PhysicalAddress;
   readonly consRegister: PhysicalAddress;
+  readonly start: { readonly prod: number; readonly cons: number };
 
   constructor(options: CommandRingOptions) {
     const { sizeLg2 } = options;
-    assert(sizeLg2 >= SIZE_LG2_MIN, `the command queue has at least ${2 ** SIZE_LG2_MIN} slots`);
+    const listSlotsMax = (options.listCommandsMax ?? BATCH_COMMANDS) + 1;
+    assert(
+      2 ** sizeLg2 >= listSlotsMax,
+      `the command queue has room for a list and its CMD_SYNC: ${listSlotsMax} slots`,
+    );
     assert(sizeLg2 <= SIZE_LG2_MAX, `the command queue has at most ${2 ** SIZE_LG2_MAX} slots`);
     this.address = options.ring;
     this.sizeLg2 = sizeLg2;
@@ -40,6 +50,7 @@ export class CommandRing {
     this.indexMask = 2 * this.size - 1;
     this.prodRegister = options.prodRegister;
     this.consRegister = options.consRegister;
+    this.start = options.start ?? { prod: 0, cons: 0 };
   }
 
   /** Address of a slot by an index, or by one that went past the wrap. */

@@ -1,6 +1,13 @@
 /** The driver of Arm's SMMUv3. */
 
-export type { CommandQueueKind, ReservationKind } from "./command-queue.js";
+export { CommandBatch, CommandBatches } from "./command-batch.js";
+export {
+  type CommandQueue,
+  type CommandQueueKind,
+  type CommandQueueOptions,
+  createCommandQueue,
+  type ReservationKind,
+} from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
 export type { Features } from "./probe.js";

@@ -61,13 +61,14 @@ export class LocklessQueue implements CommandQueue {
         ? new CompareExchange(ring, options.onIssue)
         : new FetchAdd(ring, options.cpuCount, options.onIssue);
     const line = new Line("cmdq owner and lock");
-    this.#ownerProd = new Cell(line, "cmdq owner prod");
+    this.#ownerProd = new Cell(line, "cmdq owner prod", ring.start.prod);
     this.#lock = new QueueLock(line);
     this.#room = new QueueRoom(ring, this.#lock, options.report);
     let mapLine = line;
     for (let word = 0; word < ring.size / VALID_SLOTS; word++) {
       if (word % VALID_WORDS_PER_LINE === 0) mapLine = new Line("cmdq valid map");
-      this.#validMap.push(new Cell(mapLine, `cmdq valid ${word * VALID_SLOTS}..`));
+      const bits = validFrom(ring, word * VALID_SLOTS);
+      this.#validMap.push(new Cell(mapLine, `cmdq valid ${word * VALID_SLOTS}..`, bits));
     }
   }
 
@@ -164,9 +165,10 @@ export class LocklessQueue implements CommandQueue {
 
   /** Flips the bits of the slots: the sense of a bit turns over with every lap. */
   *#markValid(cpu: Cpu, start: number, count: number): Routine {
+    const { size, sizeLg2 } = this.#ring;
     for (let done = 0; done < count; ) {
-      const index = queueSlot(start + done, this.#ring.sizeLg2);
-      const taken = Math.min(VALID_SLOTS - (index % VALID_SLOTS), count - done);
+      const index = queueSlot(start + done, sizeLg2);
+      const taken = Math.min(slotsInWord(index, size), count - done);
       yield* cpu.fetchXor(this.#validMap[index >>> 5], slotBits(index, taken));
       done += taken;
     }
@@ -178,7 +180,7 @@ export class LocklessQueue implements CommandQueue {
     for (let done = 0; done < count; ) {
       const prod = (start + done) & indexMask;
       const index = queueSlot(prod, sizeLg2);
-      const taken = Math.min(VALID_SLOTS - (index % VALID_SLOTS), count - done);
+      const taken = Math.min(slotsInWord(index, size), count - done);
       batch.validMask = slotBits(index, taken);
       batch.validBits = prod < size ? batch.validMask : 0;
       yield* cpu.waitUntil(this.#validMap[index >>> 5], batch.isValid);
@@ -220,6 +222,20 @@ export class LocklessQueue implements CommandQueue {
 
 function isZero(word: number): boolean {
   return word === 0;
+}
+
+/** Slots from `index` on that are in the same word of the valid map. */
+function slotsInWord(index: number, size: number): number {
+  return Math.min(VALID_SLOTS - (index % VALID_SLOTS), size - index);
+}
+
+/** The valid map's word for slots from `first` on, with all before the ring's start written. */
+function validFrom(ring: CommandRing, first: number): number {
+  const { start, size, sizeLg2 } = ring;
+  const written = Math.min(Math.max(queueSlot(start.prod, sizeLg2) - first, 0), VALID_SLOTS);
+  const bits = written === 0 ? 0 : slotBits(0, written);
+  // On an odd lap the other way round, and what is not written yet is as the even lap left it.
+  return start.prod < size ? bits : ~bits >>> 0;
 }
 
 /** Bits of `count` slots from `index` on within their word of the valid map. */

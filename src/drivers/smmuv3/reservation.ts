@@ -12,7 +12,7 @@
  * that. It counts gathered CPUs where the other has a flag, since a flag cannot be added.
  */
 
-import { assert, type Cpu, loneCell, type Routine } from "#machine";
+import { assert, type Cell, type Cpu, loneCell, type Routine } from "#machine";
 import { BATCH_COMMANDS, type CommandBatch } from "./command-batch.js";
 import type { IssueListener } from "./command-queue.js";
 import type { CommandRing } from "./command-ring.js";
@@ -60,13 +60,16 @@ export class CompareExchange implements Reservation {
   readonly #ring: CommandRing;
   readonly #onIssue: IssueListener | undefined;
   /** Producer index with the OWNED flag, plus CONS_UNIT times the consumer index. */
-  readonly #indices = loneCell("cmdq prod and cons");
+  readonly #indices: Cell;
   /** The consumer index in `#indices`; only written by who may advance it. */
-  #shadowCons = 0;
+  #shadowCons: number;
 
   constructor(ring: CommandRing, onIssue: IssueListener | undefined) {
+    const { prod, cons } = ring.start;
     this.#ring = ring;
     this.#onIssue = onIssue;
+    this.#indices = loneCell("cmdq prod and cons", prod + cons * CONS_UNIT);
+    this.#shadowCons = cons;
   }
 
   *reserve(
@@ -145,8 +148,8 @@ export class FetchAdd implements Reservation {
   readonly ownerLocks = true;
   readonly #ring: CommandRing;
   readonly #onIssue: IssueListener | undefined;
-  readonly #word = loneCell("cmdq prod and gathered");
-  readonly #cons = loneCell("cmdq cons");
+  readonly #word: Cell;
+  readonly #cons: Cell;
 
   /**
    * With its share of the ring for each CPU, and with one list of each CPU under way, nobody is
@@ -157,6 +160,8 @@ export class FetchAdd implements Reservation {
     assert(2 * cpuCount <= ring.size, "the queue has two slots for every CPU");
     this.#ring = ring;
     this.#onIssue = onIssue;
+    this.#word = loneCell("cmdq prod and gathered", ring.start.prod);
+    this.#cons = loneCell("cmdq cons", ring.start.cons);
     this.slotsMax = Math.min(BATCH_COMMANDS + 1, Math.floor(ring.size / cpuCount));
   }
 
