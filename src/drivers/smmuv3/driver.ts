@@ -7,8 +7,14 @@
  * invalidating take none.
  */
 
-import { COMMAND_BYTES, EVENT_BYTES, Register } from "#arch/smmuv3";
-import type { FaultReport, IommuDevice, IommuDomain, IommuDriver, PagingDomain } from "#iommu";
+import type {
+  FaultReport,
+  IommuDevice,
+  IommuDomain,
+  IommuDriver,
+  PageFaultQueue,
+  PagingDomain,
+} from "#iommu";
 import {
   assert,
   type Cpu,
@@ -28,61 +34,49 @@ import {
   type Master,
 } from "./attach.js";
 import { CommandBatches } from "./command-batch.js";
-import {
-  type CommandQueue,
-  type CommandQueueKind,
-  createCommandQueue,
-  type IssueListener,
-} from "./command-queue.js";
 import { SmmuDomain } from "./domain.js";
-import { EventQueue } from "./event-queue.js";
 import { handleGlobalErrors } from "./gerror.js";
+import { type PageRequestPolicy, PageRequests } from "./page-requests.js";
 import { type Features, probe } from "./probe.js";
+import { makeQueues, type QueueOptions } from "./queues.js";
 import { type ReportListener, type SmmuReport, SmmuV3Error } from "./reports.js";
 import { disable, type ResetTarget, reset } from "./reset.js";
 import { StreamTable } from "./stream-table.js";
-import type { SyncCompletion } from "./sync-completion.js";
 
-/**
- * A queue takes at most 1 MiB, what the kernel can get in one piece with its contiguous memory
- * allocator (Q_MAX_SZ_SHIFT: CONFIG_CMA_ALIGNMENT 8 plus 4 KiB pages): 65536 commands, 32768 events.
- */
-const QUEUE_BYTES_LG2_MAX = 20;
-
-/** A line, so that waiting CPUs share it with nothing else. */
-const SYNC_WORD_BYTES = 64;
-
-export interface SmmuV3DriverOptions {
+export interface SmmuV3DriverOptions extends QueueOptions {
   readonly name?: string;
   /** Of the register pages. */
   readonly base: PhysicalAddress;
   /** The CPU that takes the SMMU's interrupts; 0 where not given. */
   readonly interruptCpuId?: number;
-  /** Upper limits of log2 of the queues' entries, below what the hardware offers. */
-  readonly commandQueueLg2Max?: number;
-  readonly eventQueueLg2Max?: number;
-  /** The kernel's lock-less queue where not given. */
-  readonly commandQueue?: CommandQueueKind;
-  /**
-   * How to wait for a CMD_SYNC; `msi` where not given, and `poll` where the SMMU has no MSIs
-   * or no coherent access (kernel: arm-smmu-v3.disable_msipolling).
-   */
-  readonly syncCompletion?: SyncCompletion;
+  /** What becomes of page requests over PCI; `deny`, as in Linux, where not given. */
+  readonly pageRequests?: PageRequestPolicy;
   /** Kernels up to 6.12 split a block of which a part is unmapped; newer ones, and we, refuse. */
   readonly unmapPartOfBlock?: PartOfBlock;
-  /** Sees which CPU issues how many commands, in the order of the queue. */
-  readonly onIssue?: IssueListener;
 }
 
 export interface SmmuV3Driver extends IommuDriver {
   /** To be raised by the SMMU's wires. */
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
+  readonly pageRequestInterrupt: Interrupt;
   /** What `probe` found; reading it earlier is a mistake. */
   readonly features: Features;
   allocatePaging(cpu: Cpu): Routine<SmmuDomain>;
   /** Called with what the driver coped with but somebody should know. */
   onReport(listener: ReportListener): void;
+  /**
+   * From here on the faults of a device that can stall, or its page requests over PCI, go to
+   * the queue, whose groups `cpuId` handles (the interrupts' CPU where not given).
+   */
+  enablePageFaults(device: IommuDevice, cpuId?: number): PageFaultQueue;
+  /**
+   * Returns once all faults that the device has raised are answered: before a PASID is used
+   * again, after the device has stopped using it. Interrupts are on.
+   */
+  drainPageFaults(cpu: Cpu, device: IommuDevice): Routine;
+  /** Answers what is not yet answered; the device raises none any more. Interrupts are on. */
+  disablePageFaults(cpu: Cpu, device: IommuDevice): Routine;
   /** Turns translation and queues off: traffic follows GBPA. */
   shutdown(cpu: Cpu): Routine;
 }
@@ -103,6 +97,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly deferredFlush = true;
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
+  readonly pageRequestInterrupt: Interrupt;
   readonly #machine: Pick<Machine, "frames" | "cpus">;
   readonly #options: SmmuV3DriverOptions;
   readonly #base: PhysicalAddress;
@@ -110,6 +105,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly #masters = new Map<IommuDevice, Master>();
   readonly #faultListeners: ((fault: FaultReport) => void)[] = [];
   readonly #reportListeners: ReportListener[] = [];
+  readonly #pageRequests: PageRequests;
   #running: Running | undefined;
 
   constructor(machine: Pick<Machine, "frames" | "cpus">, options: SmmuV3DriverOptions) {
@@ -118,16 +114,15 @@ class SmmuV3 implements SmmuV3Driver {
     this.#base = options.base;
     this.name = options.name ?? "arm-smmu-v3";
     const cpuId = options.interruptCpuId ?? 0;
-    this.eventInterrupt = {
-      name: `${this.name} eventq`,
+    this.#pageRequests = new PageRequests(this.#whileRunning, options.pageRequests ?? "deny");
+    const interrupt = (name: string, handler: (cpu: Cpu) => Routine): Interrupt => ({
+      name: `${this.name} ${name}`,
       cpuId,
-      handler: (cpu) => this.#handleEvents(cpu),
-    };
-    this.globalErrorInterrupt = {
-      name: `${this.name} gerror`,
-      cpuId,
-      handler: (cpu) => this.#handleGlobalErrors(cpu),
-    };
+      handler: (cpu) => withInterruptsOff(cpu, handler(cpu)),
+    });
+    this.eventInterrupt = interrupt("eventq", (cpu) => this.#whileRunning().eventQueue.handle(cpu));
+    this.pageRequestInterrupt = interrupt("priq", (cpu) => this.#handlePageRequests(cpu));
+    this.globalErrorInterrupt = interrupt("gerror", (cpu) => this.#handleGlobalErrors(cpu));
   }
 
   get features(): Features {
@@ -146,14 +141,18 @@ class SmmuV3 implements SmmuV3Driver {
     assert(this.#running === undefined, "an SMMU is probed once");
     const features = yield* probe(cpu, this.#base);
     const { frames } = this.#machine;
+    const base = this.#base;
+    const owner = {
+      ...{ base, features, pageRequests: this.#pageRequests },
+      ...{ onFault: this.#onFault, report: this.#report },
+    };
     const running: Running = {
-      base: this.#base,
+      base,
       features,
       frames,
-      queue: yield* this.#makeCommandQueue(cpu, features),
+      ...(yield* makeQueues(cpu, this.#machine, owner, this.#options)),
       batches: new CommandBatches(),
       forceSync: features.forceSync,
-      eventQueue: yield* this.#makeEventQueue(cpu, features),
       streamTable: yield* StreamTable.create(
         cpu,
         frames,
@@ -221,65 +220,54 @@ class SmmuV3 implements SmmuV3Driver {
     }
   }
 
-  /** Interrupts stay off in the handlers: one that is raised again is taken after, not within. */
-  *#handleEvents(cpu: Cpu): Routine {
-    cpu.irqDisable();
-    yield* this.#whileRunning().eventQueue.handle(cpu);
-    cpu.irqEnable();
+  enablePageFaults(device: IommuDevice, cpuId = this.eventInterrupt.cpuId): PageFaultQueue {
+    return this.#pageRequests.add(device, cpuId);
+  }
+
+  *drainPageFaults(cpu: Cpu, device: IommuDevice): Routine {
+    const { eventQueue, priQueue } = this.#whileRunning();
+    yield* eventQueue.drain(cpu, this.eventInterrupt);
+    if (priQueue !== undefined) yield* priQueue.drain(cpu, this.pageRequestInterrupt);
+    yield* this.#pageRequests.of(device).flush(cpu);
+  }
+
+  *disablePageFaults(cpu: Cpu, device: IommuDevice): Routine {
+    const queue = this.#pageRequests.of(device);
+    yield* queue.close(cpu);
+    yield* this.drainPageFaults(cpu, device);
+    this.#pageRequests.remove(device);
+  }
+
+  *#handlePageRequests(cpu: Cpu): Routine {
+    const { priQueue } = this.#whileRunning();
+    if (priQueue !== undefined) yield* priQueue.handle(cpu);
   }
 
   *#handleGlobalErrors(cpu: Cpu): Routine {
     const { queue } = this.#whileRunning();
     const off = (by: Cpu): Routine => disable(by, this.#base);
-    cpu.irqDisable();
     yield* handleGlobalErrors(cpu, this.#base, queue, off, this.#report);
-    cpu.irqEnable();
   }
 
-  *#makeCommandQueue(cpu: Cpu, features: Features): Routine<CommandQueue> {
-    const sizeLg2 = Math.min(
-      features.commandQueueLg2,
-      QUEUE_BYTES_LG2_MAX - Math.log2(COMMAND_BYTES),
-      this.#options.commandQueueLg2Max ?? Number.POSITIVE_INFINITY,
-    );
-    const { frames, cpus } = this.#machine;
-    const byMsi = features.msi && features.coherent && this.#options.syncCompletion !== "poll";
-    const kind = this.#options.commandQueue ?? { kind: "lockless" };
-    const wantsWord = byMsi && kind.kind === "spinlock";
-    return createCommandQueue(kind, {
-      ring: yield* frames.allocate(cpu, COMMAND_BYTES * 2 ** sizeLg2),
-      sizeLg2,
-      cpuCount: cpus.length,
-      syncWord: wantsWord ? yield* frames.allocate(cpu, SYNC_WORD_BYTES) : undefined,
-      prodRegister: this.#base + Register.CMDQ_PROD,
-      consRegister: this.#base + Register.CMDQ_CONS,
-      completion: byMsi ? "msi" : "poll",
-      report: this.#report,
-      onIssue: this.#options.onIssue,
-    });
-  }
-
-  *#makeEventQueue(cpu: Cpu, features: Features): Routine<EventQueue> {
-    const sizeLg2 = Math.min(
-      features.eventQueueLg2,
-      QUEUE_BYTES_LG2_MAX - Math.log2(EVENT_BYTES),
-      this.#options.eventQueueLg2Max ?? Number.POSITIVE_INFINITY,
-    );
-    const ring = yield* this.#machine.frames.allocate(cpu, EVENT_BYTES * 2 ** sizeLg2);
-    const onFault = (fault: FaultReport): void => {
-      for (const listener of this.#faultListeners) listener(fault);
-    };
-    return new EventQueue(ring, sizeLg2, this.#base, onFault, this.#report);
-  }
+  readonly #onFault = (fault: FaultReport): void => {
+    for (const listener of this.#faultListeners) listener(fault);
+  };
 
   readonly #report = (report: SmmuReport): void => {
     for (const listener of this.#reportListeners) listener(report);
   };
 
-  #whileRunning(): Running {
+  readonly #whileRunning = (): Running => {
     assert(this.#running !== undefined, "the SMMU was probed before it is used");
     return this.#running;
-  }
+  };
+}
+
+/** For handlers: an interrupt that is raised again meanwhile is taken after, not within. */
+function* withInterruptsOff(cpu: Cpu, routine: Routine): Routine {
+  cpu.irqDisable();
+  yield* routine;
+  cpu.irqEnable();
 }
 
 function asOwn(domain: PagingDomain): SmmuDomain {

@@ -10,6 +10,7 @@ export {
 } from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
+export type { PageRequestPolicy } from "./page-requests.js";
 export type { Features } from "./probe.js";
 export {
   type ReportListener,

@@ -39,10 +39,13 @@ export interface Features {
   /** Completion of CMD_SYNC and interrupts can be written to memory. */
   readonly msi: boolean;
   readonly stalls: boolean;
+  /** Devices can ask for pages over PCI. */
+  readonly pri: boolean;
   readonly twoLevelStreamTable: boolean;
   readonly streamIdBits: number;
   readonly commandQueueLg2: number;
   readonly eventQueueLg2: number;
+  readonly priQueueLg2: number;
   readonly rangeInvalidation: boolean;
   readonly attributeTypesOverride: boolean;
   readonly iasBits: number;
@@ -66,10 +69,12 @@ export function* probe(cpu: Cpu, base: PhysicalAddress): Routine<Features> {
     asidBits: isSet(idr0, IDR0.ASID16) ? 16 : 8,
     msi: isSet(idr0, IDR0.MSI),
     stalls: extract(idr0, IDR0.STALL_MODEL) !== STALL_MODEL_TERMINATE_ONLY,
+    pri: isSet(idr0, IDR0.PRI),
     twoLevelStreamTable: extract(idr0, IDR0.ST_LEVEL) === ST_LEVEL_TWO,
     streamIdBits: extract(idr1, IDR1.SIDSIZE),
     commandQueueLg2: extract(idr1, IDR1.CMDQS),
     eventQueueLg2: extract(idr1, IDR1.EVENTQS),
+    priQueueLg2: extract(idr1, IDR1.PRIQS),
     rangeInvalidation: isSet(idr3, IDR3.RIL),
     attributeTypesOverride: isSet(idr1, IDR1.ATTR_TYPES_OVR),
     iasBits: IAS_BITS,

@@ -4,6 +4,7 @@
  * that it cannot use at all is an `SmmuV3Error`, thrown from `probe`.
  */
 
+import type { PageRequest } from "#iommu";
 import type { Nanoseconds, PhysicalAddress } from "#machine";
 
 export type SmmuReport =
@@ -32,7 +33,11 @@ export type SmmuReport =
   /** Other errors active in GERROR. */
   | { readonly kind: "global error"; readonly name: string }
   /** Events were lost because the event queue was full. */
-  | { readonly kind: "event overflow" };
+  | { readonly kind: "event overflow" }
+  /** Page requests were lost because the PRI queue was full; the SMMU has refused them itself. */
+  | { readonly kind: "page request overflow" }
+  /** A device asked for a page, and nobody handles that. */
+  | { readonly kind: "page request denied"; readonly request: PageRequest };
 
 export type ReportListener = (report: SmmuReport) => void;
 

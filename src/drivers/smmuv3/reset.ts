@@ -25,9 +25,9 @@ import {
 } from "#arch/smmuv3";
 import { type Cpu, hex, type PhysicalAddress, type Routine } from "#machine";
 import type { CommandSink } from "./command-batch.js";
-import type { EventQueue } from "./event-queue.js";
 import { POLL_TIMEOUT_NS } from "./poll.js";
 import type { Features } from "./probe.js";
+import type { RecordQueue } from "./record-queue.js";
 import { SmmuV3Error } from "./reports.js";
 import type { StreamTable } from "./stream-table.js";
 
@@ -52,7 +52,8 @@ export interface ResetTarget extends CommandSink {
   readonly base: PhysicalAddress;
   readonly features: Features;
   readonly streamTable: StreamTable;
-  readonly eventQueue: EventQueue;
+  readonly eventQueue: RecordQueue;
+  readonly priQueue: RecordQueue | undefined;
 }
 
 export function* reset(cpu: Cpu, smmu: ResetTarget): Routine {
@@ -70,27 +71,21 @@ export function* reset(cpu: Cpu, smmu: ResetTarget): Routine {
   yield* cpu.writeRegister32(base + Register.STRTAB_BASE_CFG, streamTable.baseConfig);
 
   const { queue } = smmu;
-  const queueHint = deposit(QUEUE_BASE.ALLOCATE_HINT, 1);
-  yield* writeBase(cpu, base + Register.CMDQ_BASE, queue.ring, queue.sizeLg2, queueHint);
-  yield* cpu.writeRegister32(base + Register.CMDQ_PROD, 0);
-  yield* cpu.writeRegister32(base + Register.CMDQ_CONS, 0);
+  yield* placeQueue(cpu, base, queue, COMMAND_REGISTERS);
   let enables = fieldMask(CR0.CMDQEN);
   yield* enable(cpu, base, enables);
   yield* invalidateEverything(cpu, smmu, features);
 
-  const { eventQueue } = smmu;
-  yield* writeBase(
-    cpu,
-    base + Register.EVENTQ_BASE,
-    eventQueue.ring,
-    eventQueue.sizeLg2,
-    queueHint,
-  );
-  yield* cpu.writeRegister32(base + Register.EVENTQ_PROD, 0);
-  yield* cpu.writeRegister32(base + Register.EVENTQ_CONS, 0);
+  const { eventQueue, priQueue } = smmu;
+  yield* placeQueue(cpu, base, eventQueue, EVENT_REGISTERS);
   enables |= fieldMask(CR0.EVENTQEN);
   yield* enable(cpu, base, enables);
-  yield* setUpInterrupts(cpu, base);
+  if (priQueue !== undefined) {
+    yield* placeQueue(cpu, base, priQueue, PRI_REGISTERS);
+    enables |= fieldMask(CR0.PRIQEN);
+    yield* enable(cpu, base, enables);
+  }
+  yield* setUpInterrupts(cpu, base, priQueue !== undefined);
 
   enables |= fieldMask(CR0.SMMUEN);
   yield* enable(cpu, base, enables);
@@ -119,15 +114,53 @@ function* invalidateEverything(cpu: Cpu, sink: CommandSink, features: Features):
   sink.batches.give(cpu);
 }
 
+interface QueueRegisters {
+  readonly base: number;
+  readonly prod: number;
+  readonly cons: number;
+}
+
+const COMMAND_REGISTERS: QueueRegisters = {
+  base: Register.CMDQ_BASE,
+  prod: Register.CMDQ_PROD,
+  cons: Register.CMDQ_CONS,
+};
+const EVENT_REGISTERS: QueueRegisters = {
+  base: Register.EVENTQ_BASE,
+  prod: Register.EVENTQ_PROD,
+  cons: Register.EVENTQ_CONS,
+};
+const PRI_REGISTERS: QueueRegisters = {
+  base: Register.PRIQ_BASE,
+  prod: Register.PRIQ_PROD,
+  cons: Register.PRIQ_CONS,
+};
+
+/** Tells the SMMU where an empty queue is; the queue is off. */
+function* placeQueue(
+  cpu: Cpu,
+  base: PhysicalAddress,
+  queue: Pick<RecordQueue, "ring" | "sizeLg2">,
+  registers: QueueRegisters,
+): Routine {
+  const hint = deposit(QUEUE_BASE.ALLOCATE_HINT, 1);
+  yield* writeBase(cpu, base + registers.base, queue.ring, queue.sizeLg2, hint);
+  yield* cpu.writeRegister32(base + registers.prod, 0);
+  yield* cpu.writeRegister32(base + registers.cons, 0);
+}
+
 /** Wired interrupts: no MSI address in any of the configuration registers. */
-function* setUpInterrupts(cpu: Cpu, base: PhysicalAddress): Routine {
+function* setUpInterrupts(cpu: Cpu, base: PhysicalAddress, hasPri: boolean): Routine {
   yield* setInterrupts(cpu, base, 0);
   yield* cpu.writeRegister64(base + Register.GERROR_IRQ_CFG0, 0, 0);
   yield* cpu.writeRegister64(base + Register.EVENTQ_IRQ_CFG0, 0, 0);
+  if (hasPri) yield* cpu.writeRegister64(base + Register.PRIQ_IRQ_CFG0, 0, 0);
   yield* setInterrupts(
     cpu,
     base,
-    fieldMask(IRQ_CTRL.EVENTQ_IRQEN) | fieldMask(IRQ_CTRL.GERROR_IRQEN),
+    fieldMask(IRQ_CTRL.EVENTQ_IRQEN) |
+      fieldMask(IRQ_CTRL.GERROR_IRQEN) |
+      (hasPri ? fieldMask(IRQ_CTRL.PRIQ_IRQEN) : 0),
   );
 }
 
