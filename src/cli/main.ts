@@ -11,6 +11,7 @@ import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
 import { addReplayCommand } from "./replay-command.js";
+import { addSimulateCommand } from "./simulate-command.js";
 import { addWalkCommand } from "./walk-command.js";
 
 const HELP = "`iommukit --help` lists the commands, `iommukit COMMAND --help` their options";
@@ -52,6 +53,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
+  addSimulateCommand(program);
   addWalkCommand(program, setExitCode);
   addDoctorCommand(program);
   return program;

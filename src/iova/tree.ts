@@ -172,7 +172,8 @@ export class IovaTree {
   #free(pfn: number): void {
     const tree = this.#tree;
     const node = tree.find(pfn);
-    assert(node !== NIL && tree.first[node] === pfn, `page ${hex(pfn)} starts a taken range`);
+    const isTaken = node !== NIL && tree.first[node] === pfn;
+    if (!isTaken) assert(false, `page ${hex(pfn)} starts a taken range`);
     const cached32First = tree.first[this.#cached32Node];
     if (
       node === this.#cached32Node ||

@@ -46,10 +46,12 @@ export class RegisterMap {
   find(address: number): RegisterBlock {
     const cached = this.#last;
     if (cached !== undefined && contains(cached, address)) return cached;
-    const block = this.#blocks.find((candidate) => contains(candidate, address));
-    assert(block !== undefined, `a device answers at register address ${hex(address)}`);
-    this.#last = block;
-    return block;
+    for (const block of this.#blocks) {
+      if (!contains(block, address)) continue;
+      this.#last = block;
+      return block;
+    }
+    return assert(false, `a device answers at register address ${hex(address)}`) as never;
   }
 }
 

@@ -50,6 +50,8 @@ export interface TimedMachineFace extends Machine {
   readonly kind: "timed";
   /** Busy and idle time of a CPU up to its own clock. */
   cpuTime(cpuId: number): CpuTime;
+  /** The same of hardware that was added under this name; undefined when there is none. */
+  agentTime(name: string): CpuTime | undefined;
 }
 
 /** When a timer of the kernel fires: at the first tick by which the delay has surely passed. */
@@ -164,6 +166,10 @@ export class TimedMachine implements TimedMachineFace {
 
   cpuTime(cpuId: number): CpuTime {
     return this.#cpu(cpuId).time();
+  }
+
+  agentTime(name: string): CpuTime | undefined {
+    return this.#agents.find((agent) => agent.name === name)?.time();
   }
 
   // --- what the agents ask ---

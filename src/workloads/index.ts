@@ -12,6 +12,19 @@ export {
   type ReplayResult,
   replay,
 } from "./replay.js";
+export {
+  type AnyPlan,
+  type BlockPlan,
+  type Bottleneck,
+  createSimulation,
+  READ_WRITES,
+  type ReadWrite,
+  type Resource,
+  type Simulation,
+  type SimulationPlan,
+  type SimulationResult,
+  verdictOf,
+} from "./simulate/index.js";
 export { requesterIdOf } from "./stream-ids.js";
 export { Survey } from "./survey.js";
 export {

@@ -7,6 +7,7 @@ import {
   IDENTIFY_BYTES,
   type IdentifyWhat,
   QUEUE_CONTIGUOUS,
+  QUEUE_INTERRUPTS,
   setQuad,
 } from "#arch/nvme";
 import type { DmaBuffer, DmaDevice } from "#dma";
@@ -52,15 +53,23 @@ export function* setQueueCount(cpu: Cpu, admin: AdminQueue, wanted: number): Rou
   return Math.min(wanted, (granted & 0xffff) + 1, (granted >>> 16) + 1);
 }
 
-/** Tells the controller of a pair: the completion queue first, which the other names. */
-export function* createQueues(cpu: Cpu, admin: AdminQueue, pair: QueuePair): Routine {
+/**
+ * Tells the controller of a pair: the completion queue first, which the other names. Without an
+ * interrupt vector completions are polled for.
+ */
+export function* createQueues(
+  cpu: Cpu,
+  admin: AdminQueue,
+  pair: QueuePair,
+  vector?: number,
+): Routine {
   const { command } = admin.pair;
   const sizeAndId = (((pair.entries - 1) << 16) | pair.id) >>> 0;
   command[CommandWord.head] = AdminOpcode.createCompletionQueue;
   setQuad(command, CommandWord.prp1, pair.completion.dmaAddress);
   command[CommandWord.cdw10] = sizeAndId;
-  // Without the interrupt flag: completions are polled for.
-  command[CommandWord.cdw11] = QUEUE_CONTIGUOUS;
+  const interrupts = vector === undefined ? 0 : (vector << 16) | QUEUE_INTERRUPTS;
+  command[CommandWord.cdw11] = QUEUE_CONTIGUOUS | interrupts;
   yield* run(cpu, admin, `create completion queue ${pair.id}`);
   command[CommandWord.head] = AdminOpcode.createSubmissionQueue;
   setQuad(command, CommandWord.prp1, pair.submission.dmaAddress);

@@ -1,0 +1,184 @@
+/** `iommukit simulate KIND`: a load on a virtual machine in each mode, over numbers of CPUs. */
+
+import { availableParallelism } from "node:os";
+import { type Command, Option } from "commander";
+import type { SyncCompletion } from "#drivers/smmuv3";
+import type { Profile } from "#platform";
+import { type AnyPlan, MODES, type Mode, READ_WRITES, type ReadWrite } from "#workloads";
+import { UsageError } from "./errors.js";
+import { watchInterrupt } from "./interruption.js";
+import { profileOption } from "./profile-option.js";
+import { createProgress } from "./progress.js";
+import {
+  parseCount,
+  parseCpuCounts,
+  parseModes,
+  parseSize,
+  parseTime,
+  QUEUES,
+} from "./simulate-options.js";
+import { runPlans } from "./simulate-pool.js";
+import { simulationReport } from "./simulate-report.js";
+
+/** Flags that every kind of load has. */
+export interface CommonFlags {
+  readonly mode: readonly Mode[];
+  readonly cpus?: readonly number[];
+  readonly profile: Profile;
+  readonly devices: number;
+  readonly smmus?: number;
+  readonly queue: string;
+  readonly sync: SyncCompletion;
+  readonly runtime: number;
+  readonly ramp: number;
+  readonly seed: number;
+  readonly workers: number;
+  readonly json?: true;
+  readonly csv?: true;
+}
+
+interface NvmeFlags extends CommonFlags {
+  readonly rw: ReadWrite;
+  readonly bs: number;
+  readonly iodepth: number;
+  readonly numjobs?: number;
+}
+
+const SEED_MAX = 2 ** 32 - 1;
+const DEVICES_MAX = 64;
+const WORKERS_MAX = 256;
+const DEPTH_MAX = 65_536;
+const JOBS_MAX = 4096;
+/** Requests in flight that a machine has memory for. */
+const IN_FLIGHT_MAX = 2 ** 20;
+/** What a PRP list of one page describes, and so what one request can be of. */
+const BLOCK_BYTES_MAX = 2 ** 21;
+/** How many CPUs a sweep has where nobody says: enough to see the shape. */
+const DEFAULT_SWEEP = [1, 4, 16, 64];
+
+export function addSimulateCommand(program: Command): void {
+  const simulate = program
+    .command("simulate")
+    .description("put a load on a virtual machine in each mode and say what limits it");
+  addCommonOptions(simulate.command("nvme"))
+    .description("fio's jobs on NVMe drives")
+    .addOption(
+      new Option("--rw <pattern>", "reads, writes or both")
+        .choices(READ_WRITES)
+        .default("randread"),
+    )
+    .option("--bs <size>", "block size", (value) => parseSize(value, 512, BLOCK_BYTES_MAX), 4096)
+    .option("--iodepth <n>", "requests that a job has in flight", countOption(1, DEPTH_MAX), 32)
+    .option("--numjobs <n>", "jobs (default: one per CPU)", countOption(1, JOBS_MAX))
+    .action(async (flags: NvmeFlags) => {
+      await simulateCommand("nvme", flags, (cpus, mode) => nvmePlan(flags, cpus, mode));
+    });
+}
+
+function addCommonOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--mode <list>", `modes, separated by commas: ${MODES.join(", ")}`)
+        .default(MODES, MODES.join(","))
+        .argParser(parseModes),
+    )
+    .option(
+      "--cpus <list>",
+      `numbers of CPUs (default: of ${DEFAULT_SWEEP.join(",")} those that the profile has)`,
+      parseCpuCounts,
+    )
+    .addOption(profileOption())
+    .option("--devices <n>", "devices", countOption(1, DEVICES_MAX), 1)
+    .option(
+      "--smmus <n>",
+      "SMMUs to spread the devices over (default: the profile's)",
+      countOption(1, DEVICES_MAX),
+    )
+    .addOption(
+      new Option("--queue <kind>", "how CPUs share the command queue")
+        .choices(Object.keys(QUEUES))
+        .default("lockless"),
+    )
+    .addOption(
+      new Option("--sync <how>", "how CPUs wait for a CMD_SYNC")
+        .choices(["msi", "poll"])
+        .default("msi"),
+    )
+    .option("--runtime <time>", "virtual time that is measured", parseTime, 50e6)
+    .option("--ramp <time>", "virtual time before that", parseTime, 5e6)
+    .option("--seed <n>", "seed of the virtual machine", countOption(0, SEED_MAX), 1)
+    .option(
+      "--workers <n>",
+      "threads (default: one per CPU of this host)",
+      countOption(1, WORKERS_MAX),
+      availableParallelism(),
+    )
+    .option("--json", "print JSON instead of a table")
+    .addOption(new Option("--csv", "print CSV instead of a table").conflicts("json"));
+}
+
+function countOption(min: number, max: number): (value: string) => number {
+  return (value) => parseCount(value, min, max);
+}
+
+async function simulateCommand(
+  kind: AnyPlan["kind"],
+  flags: CommonFlags,
+  planOf: (cpus: number, mode: Mode) => AnyPlan,
+): Promise<void> {
+  const counts = cpuCountsOf(flags);
+  const plans = counts.flatMap((cpus) => flags.mode.map((mode) => planOf(cpus, mode)));
+  const progress = createProgress();
+  const interruption = watchInterrupt();
+  try {
+    const results = await runPlans(plans, flags.workers, progress, interruption);
+    process.stdout.write(simulationReport(kind, flags, plans, results));
+  } finally {
+    interruption.stop();
+  }
+}
+
+function cpuCountsOf({ cpus, profile }: CommonFlags): readonly number[] {
+  if (cpus !== undefined) return cpus;
+  const fitting = DEFAULT_SWEEP.filter((count) => count <= profile.system.cpus.value);
+  return fitting.length > 0 ? fitting : [1];
+}
+
+/** What a plan of any kind takes from the flags. */
+function commonPlan(flags: CommonFlags, cpus: number, mode: Mode) {
+  const { profile, seed, devices, queue, sync, runtime, ramp } = flags;
+  return {
+    mode,
+    cpus,
+    profile,
+    seed,
+    devices,
+    smmus: Math.min(devices, flags.smmus ?? profile.system.smmus.value),
+    commandQueue: QUEUES[queue],
+    sync,
+    runtimeNs: runtime,
+    rampNs: ramp,
+    why: false,
+  };
+}
+
+function nvmePlan(flags: NvmeFlags, cpus: number, mode: Mode): AnyPlan {
+  const numjobs = flags.numjobs ?? cpus;
+  if (flags.bs % 512 !== 0) {
+    throw new UsageError(`--bs ${flags.bs}: the drives have blocks of 512 bytes; use a multiple`);
+  }
+  if (numjobs * flags.iodepth > IN_FLIGHT_MAX) {
+    throw new UsageError(
+      `${numjobs} jobs of --iodepth ${flags.iodepth} are more than ${IN_FLIGHT_MAX} requests ` +
+        "in flight; lower one of them",
+    );
+  }
+  return {
+    kind: "nvme",
+    ...commonPlan(flags, cpus, mode),
+    rw: flags.rw,
+    blockBytes: flags.bs,
+    iodepth: flags.iodepth,
+    numjobs,
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * Names what limits a simulation, from how busy everything was. "Is strict what limits me?" has
+ * an answer only if something in the way of an unmap is what is used up.
+ */
+
+import type { SimulationPlan } from "./plan.js";
+import type { Resource } from "./resources.js";
+
+export interface Bottleneck {
+  readonly kind:
+    | "media"
+    | "controller"
+    | "link"
+    | "smmu"
+    | "command-queue"
+    | "dma-mapping"
+    | "interrupt-cpu"
+    | "cpu"
+    | "depth";
+  /** One clause for people. */
+  readonly text: string;
+}
+
+export interface Usage {
+  readonly plan: SimulationPlan;
+  readonly durationNs: number;
+  /** CPU time of all CPUs. */
+  readonly busyNs: number;
+  readonly resources: readonly Resource[];
+  readonly mapNs: number;
+  readonly unmapNs: number;
+  /** By CPU. */
+  readonly interruptNs: readonly number[];
+}
+
+/** From here on something is used up: the rest is the grain of events and the window's edges. */
+const USED_UP = 0.95;
+/** CPUs have gaps between requests also when they are what limits. */
+const CPU_USED_UP = 0.9;
+/** A part of the CPU time from which on it is worth naming by itself. */
+const LARGE_PART = 0.4;
+
+export function bottleneckOf(usage: Usage): Bottleneck {
+  return deviceLimit(usage) ?? cpuLimit(usage) ?? depthLimit();
+}
+
+function deviceLimit({ resources }: Usage): Bottleneck | undefined {
+  for (const kind of ["media", "controller", "link"] as const) {
+    const all = resources.filter((resource) => resource.kind === kind);
+    // With several devices each has its own jobs: all of them have to be used up.
+    const least = Math.min(...all.map(({ utilisation }) => utilisation));
+    if (all.length > 0 && least >= USED_UP) return { kind, text: DEVICE_TEXT[kind] };
+  }
+  return undefined;
+}
+
+const DEVICE_TEXT = {
+  media: "the device: its media work all the time",
+  controller: "the device: its controller takes one command after the other all the time",
+  link: "the link to the device is full",
+} as const;
+
+function cpuLimit(usage: Usage): Bottleneck | undefined {
+  const { resources, busyNs, mapNs, unmapNs, interruptNs, durationNs } = usage;
+  const cpus = resources.filter(({ kind }) => kind === "cpu");
+  const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
+  if (busiest.utilisation < CPU_USED_UP) return undefined;
+  const smmus = resources.filter(({ kind }) => kind === "smmu");
+  const smmu = smmus.reduce((most, one) => (one.utilisation > most.utilisation ? one : most));
+  const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
+  if (unmapNs >= LARGE_PART * busyNs) {
+    if (smmu.utilisation >= USED_UP) {
+      return { kind: "smmu", text: `the SMMU executes commands all the time (${smmu.name})` };
+    }
+    const what = `unmaps take ${percent(unmapNs)}`;
+    return { kind: "command-queue", text: `the command queue: ${what}` };
+  }
+  if (mapNs + unmapNs >= LARGE_PART * busyNs) {
+    return { kind: "dma-mapping", text: `maps and unmaps take ${percent(mapNs + unmapNs)}` };
+  }
+  const average = busyNs / (durationNs * cpus.length);
+  const inInterrupts = Math.max(...interruptNs) / durationNs;
+  if (average < CPU_USED_UP * busiest.utilisation && inInterrupts > LARGE_PART) {
+    return {
+      kind: "interrupt-cpu",
+      text: `${busiest.name}, which takes completion interrupts, is busy all the time`,
+    };
+  }
+  return { kind: "cpu", text: "CPU time of the I/O path, which is there without an IOMMU too" };
+}
+
+function depthLimit(): Bottleneck {
+  return { kind: "depth", text: "the number of requests in flight: nothing is used up" };
+}

@@ -1,0 +1,39 @@
+/** Simulations: whole machines under a load in one mode, from a plan to a result. */
+
+import { assertNever } from "#machine";
+import { BlockSimulation } from "./nvme.js";
+import type { BlockPlan } from "./plan.js";
+import type { SimulationResult } from "./result.js";
+
+export type { Bottleneck } from "./bottleneck.js";
+export {
+  type BlockPlan,
+  READ_WRITES,
+  type ReadWrite,
+  type SimulationPlan,
+} from "./plan.js";
+export type { Resource } from "./resources.js";
+export type { SimulationResult } from "./result.js";
+export { verdictOf } from "./verdict.js";
+
+/** A plan of any kind. */
+export type AnyPlan = BlockPlan;
+
+/** A simulation under way. */
+export interface Simulation {
+  /** How much of it is done, 0 to 1. */
+  readonly progress: number;
+  /** Goes on for that many turns of agents; returns whether it is over. */
+  runSome(turnsMax: number): boolean;
+  /** What came out, once it is over. */
+  result(): SimulationResult;
+}
+
+export function createSimulation(plan: AnyPlan): Simulation {
+  switch (plan.kind) {
+    case "nvme":
+      return new BlockSimulation(plan);
+    default:
+      return assertNever(plan.kind, "a plan is of a kind that is simulated");
+  }
+}

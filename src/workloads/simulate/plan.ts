@@ -1,0 +1,46 @@
+/**
+ * What is to be simulated, as plain data: it comes from a command line and may go to a worker
+ * thread. Times are virtual.
+ */
+
+import type { CommandQueueKind, SyncCompletion } from "#drivers/smmuv3";
+import type { Profile } from "#platform";
+import type { Mode } from "../mode.js";
+
+export interface SimulationPlan {
+  readonly mode: Mode;
+  readonly cpus: number;
+  readonly profile: Profile;
+  readonly seed: number;
+  readonly devices: number;
+  /** SMMU instances that the devices are spread over. */
+  readonly smmus: number;
+  /** The lock-less queue with compare-exchange where not given. */
+  readonly commandQueue?: CommandQueueKind;
+  readonly sync: SyncCompletion;
+  /** What is measured, after `rampNs` that are not. */
+  readonly runtimeNs: number;
+  readonly rampNs: number;
+  /** Account for where the CPUs' time goes; see `why.ts`. */
+  readonly why: boolean;
+}
+
+/** What fio's `rw` says. */
+export type ReadWrite = "randread" | "randwrite" | "randrw" | "read" | "write" | "rw";
+export const READ_WRITES: readonly ReadWrite[] = [
+  "randread",
+  "randwrite",
+  "randrw",
+  "read",
+  "write",
+  "rw",
+];
+
+/** fio's words: each of `numjobs` keeps `iodepth` requests of `blockBytes` in flight. */
+export interface BlockPlan extends SimulationPlan {
+  readonly kind: "nvme";
+  readonly rw: ReadWrite;
+  readonly blockBytes: number;
+  readonly iodepth: number;
+  readonly numjobs: number;
+}

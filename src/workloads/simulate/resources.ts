@@ -1,0 +1,125 @@
+/**
+ * How busy everything was that can be the limit: taken at both ends of the window, and the
+ * difference is what happened in it.
+ */
+
+import type { System } from "../system.js";
+import type { CpuAccounts } from "./cpu-accounts.js";
+
+/** Something with a capacity, by how much of it was in use. */
+export interface Resource {
+  readonly kind: "cpu" | "media" | "controller" | "link" | "smmu";
+  readonly name: string;
+  /** 0 to 1. */
+  readonly utilisation: number;
+}
+
+/** What a device says of itself. */
+export interface MeteredDevice {
+  readonly name: string;
+  /** Time in use so far and capacity per nanosecond, of each part that can be the limit. */
+  readonly parts: readonly {
+    readonly kind: Resource["kind"];
+    readonly name: string;
+    readonly capacity: number;
+    busyNs(): number;
+  }[];
+}
+
+/** Counters of the CPUs and of the IOMMU at one moment. */
+export interface Snapshot {
+  /** By CPU. */
+  readonly busyNs: readonly number[];
+  readonly interruptNs: readonly number[];
+  readonly mapNs: number;
+  readonly unmapNs: number;
+  readonly maps: number;
+  readonly unmaps: number;
+  readonly interrupts: number;
+  readonly commands: Readonly<Record<string, number>>;
+  readonly iotlbHits: number;
+  readonly iotlbMisses: number;
+  /** By part of `parts`. */
+  readonly partsBusyNs: readonly number[];
+}
+
+interface Part {
+  readonly kind: Resource["kind"];
+  readonly name: string;
+  readonly capacity: number;
+  busyNs(): number;
+}
+
+export class Meter {
+  readonly #system: System;
+  readonly #accounts: CpuAccounts;
+  readonly #parts: readonly Part[];
+
+  constructor(system: System, accounts: CpuAccounts, devices: readonly MeteredDevice[]) {
+    this.#system = system;
+    this.#accounts = accounts;
+    const smmus = system.instances.map((_, index) => smmuPart(system, index));
+    this.#parts = [...devices.flatMap(({ parts }) => parts), ...smmus];
+  }
+
+  snapshot(): Snapshot {
+    const { machine } = this.#system;
+    const accounts = this.#accounts;
+    const { commands, iotlbHits, iotlbMisses } = this.#system.counters();
+    return {
+      busyNs: machine.cpus.map(({ id }) =>
+        machine.kind === "timed" ? machine.cpuTime(id).busyNs : 0,
+      ),
+      interruptNs: [...accounts.interruptNs],
+      mapNs: sum(accounts.mapNs),
+      unmapNs: sum(accounts.unmapNs),
+      maps: accounts.maps,
+      unmaps: accounts.unmaps,
+      interrupts: accounts.interrupts,
+      commands,
+      iotlbHits,
+      iotlbMisses,
+      partsBusyNs: this.#parts.map((part) => part.busyNs()),
+    };
+  }
+
+  /** What was used between two snapshots that lie so far apart. */
+  resources(before: Snapshot, after: Snapshot, durationNs: number): Resource[] {
+    const cpus = after.busyNs.map((busyNs, id) => ({
+      kind: "cpu" as const,
+      name: `cpu${id}`,
+      utilisation: share(busyNs - before.busyNs[id], durationNs),
+    }));
+    const parts = this.#parts.map(({ kind, name, capacity }, index) => ({
+      kind,
+      name,
+      utilisation: share(
+        after.partsBusyNs[index] - before.partsBusyNs[index],
+        durationNs * capacity,
+      ),
+    }));
+    return [...cpus, ...parts];
+  }
+}
+
+/** The part of an SMMU that consumes commands. */
+function smmuPart(system: System, index: number): Part {
+  const { machine } = system;
+  const { smmu } = system.instances[index];
+  return {
+    kind: "smmu",
+    name: smmu.name,
+    capacity: 1,
+    busyNs: () =>
+      machine.kind === "timed" ? (machine.agentTime(`${smmu.name} commands`)?.busyNs ?? 0) : 0,
+  };
+}
+
+/** Work that is charged at once may end a little behind the window. */
+function share(busyNs: number, capacityNs: number): number {
+  return Math.min(1, Math.max(0, busyNs / capacityNs));
+}
+
+function sum(values: Float64Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}

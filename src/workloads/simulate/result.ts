@@ -1,0 +1,89 @@
+/** What comes out of a simulation, as plain data: it may come from a worker thread. */
+
+import type { Mode } from "../mode.js";
+import { type Bottleneck, bottleneckOf } from "./bottleneck.js";
+import type { SimulationPlan } from "./plan.js";
+import type { Meter, Resource, Snapshot } from "./resources.js";
+import type { Window } from "./window.js";
+
+export interface SimulationResult {
+  readonly mode: Mode;
+  readonly cpus: number;
+  /** Requests (or packets) that completed within the window, and their rate. */
+  readonly count: number;
+  readonly perSecond: number;
+  readonly bytesPerSecond: number;
+  readonly latencyNs: { readonly mean: number; readonly p50: number; readonly p99: number };
+  /** CPU time per request, of all CPUs together. */
+  readonly cpuNsPerRequest: number;
+  /** Of all CPUs, 0 to 1. */
+  readonly cpuUtilisation: number;
+  readonly mapNs: number;
+  readonly unmapNs: number;
+  readonly interrupts: number;
+  /** Commands that the SMMUs consumed, by name. */
+  readonly commands: Readonly<Record<string, number>>;
+  readonly iotlb: { readonly hits: number; readonly misses: number };
+  readonly errors: number;
+  readonly resources: readonly Resource[];
+  readonly bottleneck: Bottleneck;
+}
+
+export function resultOf(
+  plan: SimulationPlan,
+  window: Window,
+  meter: Meter,
+  before: Snapshot,
+  after: Snapshot,
+  errors: number,
+): SimulationResult {
+  const { durationNs, count, latency } = window;
+  const resources = meter.resources(before, after, durationNs);
+  const busyNs = after.busyNs.reduce((sum, ns, id) => sum + ns - before.busyNs[id], 0);
+  const maps = after.maps - before.maps;
+  const unmaps = after.unmaps - before.unmaps;
+  const usage = {
+    plan,
+    durationNs,
+    busyNs,
+    resources,
+    mapNs: after.mapNs - before.mapNs,
+    unmapNs: after.unmapNs - before.unmapNs,
+    interruptNs: after.interruptNs.map((ns, id) => ns - before.interruptNs[id]),
+  };
+  return {
+    mode: plan.mode,
+    cpus: plan.cpus,
+    count,
+    perSecond: (count * 1e9) / durationNs,
+    bytesPerSecond: (window.bytes * 1e9) / durationNs,
+    latencyNs: {
+      mean: latency.meanNs,
+      p50: latency.quantileNs(0.5),
+      p99: latency.quantileNs(0.99),
+    },
+    cpuNsPerRequest: count === 0 ? 0 : busyNs / count,
+    cpuUtilisation: busyNs / (durationNs * plan.cpus),
+    mapNs: maps === 0 ? 0 : usage.mapNs / maps,
+    unmapNs: unmaps === 0 ? 0 : usage.unmapNs / unmaps,
+    interrupts: after.interrupts - before.interrupts,
+    commands: difference(after.commands, before.commands),
+    iotlb: {
+      hits: after.iotlbHits - before.iotlbHits,
+      misses: after.iotlbMisses - before.iotlbMisses,
+    },
+    errors,
+    resources,
+    bottleneck: bottleneckOf(usage),
+  };
+}
+
+function difference(
+  after: Readonly<Record<string, number>>,
+  before: Readonly<Record<string, number>>,
+): Record<string, number> {
+  const entries = Object.entries(after).map(
+    ([name, count]) => [name, count - (before[name] ?? 0)] as const,
+  );
+  return Object.fromEntries(entries.filter(([, count]) => count > 0));
+}
