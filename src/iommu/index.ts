@@ -11,13 +11,16 @@ export {
   UntrustedDeviceError,
 } from "./default-domain.js";
 export type {
+  AtsControl,
   DomainType,
   FaultReport,
   FixedDomain,
   IommuDevice,
   IommuDomain,
   IommuDriver,
+  NestedDomain,
   PagingDomain,
+  PagingOptions,
 } from "./driver.js";
 export { gatherAddPage, IotlbGather, syncGather } from "./gather.js";
 export {

@@ -168,12 +168,12 @@ describe.skipIf(missing)("the SMMUv3 driver on QEMU's SMMUv3", () => {
     const { machine, driver, reports } = rig;
     const domain = await machine.call(0, (cpu) => driver.allocatePaging(cpu));
     const completed = await machine.call(0, function* (cpu) {
-      const batch = domain.batches.take(cpu);
+      const batch = driver.instance.batches.take(cpu);
       batch.words.set([0xff, 0x1234, 0, 0], batch.append(cpu));
       // QEMU's wires end at its own interrupt controller: a timer stands for them.
       cpu.armTimer(driver.globalErrorInterrupt, 10_000);
-      const done = yield* domain.queue.issue(cpu, batch, true);
-      domain.batches.give(cpu);
+      const done = yield* driver.instance.queue.issue(cpu, batch, true);
+      driver.instance.batches.give(cpu);
       return done;
     });
     expect(completed).toBe(true);

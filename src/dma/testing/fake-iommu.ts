@@ -43,6 +43,14 @@ export class FakeIommu implements IommuDriver {
     this.attached.set(device.name, domain);
   }
 
+  *attachPasid(): Routine {
+    throw new Error("the DMA API attaches no PASIDs");
+  }
+
+  *detachPasid(): Routine {
+    throw new Error("the DMA API detaches no PASIDs");
+  }
+
   onFault(): void {}
 }
 

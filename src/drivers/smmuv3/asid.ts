@@ -1,29 +1,25 @@
-/** Address space identifiers: the tags by which the TLB tells domains apart. */
+/** ASIDs and VMIDs: the tags by which the TLB tells domains apart. */
 
-/** ASID 0 is never given out, so that a tag of zeros is nobody's (kernel: arm_smmu_asid_xa). */
-const ASID_FIRST = 1;
+/** 0 is never given out, so that a tag of zeros is nobody's (kernel: arm_smmu_asid_xa). */
+const TAG_FIRST = 1;
 
-/** The lowest free ASID is taken first. The caller serialises. */
-export class AsidAllocator {
-  readonly #last: number;
+/** The lowest free tag is taken first. The caller serialises. */
+export class TagAllocator {
   readonly #used = new Set<number>();
 
-  constructor(bits: number) {
-    this.#last = 2 ** bits - 1;
-  }
-
-  /** A free ASID; -1 when all are taken. */
-  take(): number {
-    for (let asid = ASID_FIRST; asid <= this.#last; asid++) {
-      if (this.#used.has(asid)) continue;
-      this.#used.add(asid);
-      return asid;
+  /** A free tag of at most `bits` bits; -1 when all are taken. */
+  take(bits: number): number {
+    const last = 2 ** bits - 1;
+    for (let tag = TAG_FIRST; tag <= last; tag++) {
+      if (this.#used.has(tag)) continue;
+      this.#used.add(tag);
+      return tag;
     }
     return -1;
   }
 
   /** No TLB may hold entries with it any more. */
-  give(asid: number): void {
-    this.#used.delete(asid);
+  give(tag: number): void {
+    this.#used.delete(tag);
   }
 }

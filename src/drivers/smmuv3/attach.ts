@@ -1,151 +1,339 @@
 /**
- * Moving a device from one domain to another (kernel: arm_smmu_attach_dev and
- * arm_smmu_attach_dev_ste, 6.12). Callers hold the attach lock.
+ * Moving a device from one domain to another (kernel: arm_smmu_attach_dev(),
+ * arm_smmu_attach_dev_ste(), arm_smmu_attach_dev_nested(), arm_smmu_attach_prepare() and
+ * _commit(), 2026; the commands and their order are those of 6.12). Callers hold the attach lock.
  *
- * A `Master` is what the driver keeps of a device: where its stream table entries are, and
- * its table of one context descriptor, which stays once it was made.
+ * Three phases. *Prepare* may fail and is undone then; at its end the new domain invalidates
+ * for the device. *Write* switches the entries over. *Commit* sees to the device's own cache,
+ * and only then does the old domain stop invalidating for it. So at every instant whatever can
+ * lead the device to a domain's table is in that domain's array.
+ *
+ * ATS is on in the device only while the entries allow it: it is disabled before they are
+ * written, and enabled after.
  */
 
-import {
-  CD_BYTES,
-  Cd,
-  encodeCfgiCd,
-  encodeCfgiSte,
-  encodePrefetchConfig,
-  setField,
-} from "#arch/smmuv3";
-import type { FixedDomain, IommuDevice } from "#iommu";
-import type { Cpu, FrameAllocator, PhysicalAddress, Routine, StreamId } from "#machine";
-import { type CommandSink, makeRoom } from "./command-batch.js";
+import { S1Dss } from "#arch/smmuv3";
+import type { AtsControl, FixedDomain, IommuDomain } from "#iommu";
+import { assert, type Cpu, type Pasid, type Routine } from "#machine";
+import { asOwn, refuseDisagreement } from "./agreement.js";
 import type { SmmuDomain } from "./domain.js";
 import {
   abortSte,
   bypassSte,
-  CD_FORMAT,
-  type EntryFeatures,
-  STE_FORMAT,
+  nestedSte,
+  type Stage2Use,
   stage1Ste,
+  stage2Ste,
 } from "./entry-formats.js";
-import { ENTRY_WORDS, writeEntry } from "./entry-writer.js";
-import type { StreamTable } from "./stream-table.js";
+import { ENTRY_WORDS } from "./entry-writer.js";
+import { InvalidationKind } from "./invalidation.js";
+import {
+  ensureCd,
+  installSte,
+  invalidateAtc,
+  type Master,
+  SUBSTREAM_NONE,
+  writeCd,
+} from "./master.js";
+import { asNested, type GuestTranslation, type NestedSmmuDomain } from "./nested.js";
+import { SmmuV3Error } from "./reports.js";
+import { PAGE_LG2 } from "./tlb-invalidation.js";
 
-/** Without a PASID. */
-const SUBSTREAM_NONE = 0;
-/** Only the entry itself changed, not what leads to it. */
-const LEAF = 1;
+const BLOCKED: FixedDomain = { kind: "blocked" };
 
-export interface Master {
-  /** Its faulting accesses are held until they are answered. */
-  readonly stalls: boolean;
-  readonly streams: readonly Stream[];
-  cdTable: PhysicalAddress | undefined;
-  domain: SmmuDomain | undefined;
+/** Moves what the device sends without a PASID. */
+export function* attachDevice(cpu: Cpu, master: Master, domain: IommuDomain): Routine {
+  if (domain.kind === "paging") yield* attachPaging(cpu, master, asOwn(domain));
+  else if (domain.kind === "nested") yield* attachNested(cpu, master, asNested(domain));
+  else yield* attachFixed(cpu, master, domain);
 }
 
-interface Stream {
-  readonly streamId: StreamId;
-  readonly entry: PhysicalAddress;
-}
-
-/** What attaching needs of an SMMU. */
-export interface AttachContext extends CommandSink {
-  readonly frames: FrameAllocator;
-  readonly streamTable: StreamTable;
-  readonly features: EntryFeatures;
-}
-
-/** First sight of a device: its entries exist from here on, and abort. */
-export function* createMaster(
-  cpu: Cpu,
-  context: AttachContext,
-  device: IommuDevice,
-): Routine<Master> {
-  const streams: Stream[] = [];
-  // Functions behind a bridge may share an id.
-  for (const streamId of new Set(device.streamIds)) {
-    streams.push({ streamId, entry: yield* context.streamTable.entryAddress(cpu, streamId) });
+function* attachPaging(cpu: Cpu, master: Master, domain: SmmuDomain): Routine {
+  refuseDisagreement(domain, master.smmu);
+  if (domain.stage === 2) {
+    const change = yield* prepareStage2(cpu, master, domain, true);
+    const ste = stage2Ste(master.smmu.features, stage2Of(domain, master, change.ats));
+    yield* finishStage2(cpu, change, ste);
+    return;
   }
-  const stalls = context.features.stalls && device.canStall === true;
-  return { stalls, streams, cdTable: undefined, domain: undefined };
+  const at = yield* ensureCd(cpu, master, SUBSTREAM_NONE);
+  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, false, true);
+  yield* writeCd(cpu, master, SUBSTREAM_NONE, at, domain.contextDescriptor(master.stalls));
+  yield* installCdTable(cpu, master, S1Dss.substream0, change.ats);
+  yield* commit(cpu, change);
 }
 
-/** The context descriptor first, then the entry that leads to it. */
-export function* attachPaging(
-  cpu: Cpu,
-  context: AttachContext,
+function* attachNested(cpu: Cpu, master: Master, domain: NestedSmmuDomain): Routine {
+  const { virtual, guest } = domain;
+  refuseDisagreement(virtual.parent, master.smmu);
+  assert(
+    virtual.smmu === master.smmu,
+    "a virtual SMMU stands for the one that its devices are behind",
+  );
+  // The guest invalidates the device's cache itself, and only while it believes ATS to be on.
+  const change = yield* prepareStage2(cpu, master, domain, guest.ats);
+  yield* finishStage2(cpu, change, guestSte(master, domain, guest, change.ats));
+}
+
+function guestSte(
   master: Master,
-  domain: SmmuDomain,
-): Routine {
-  master.cdTable ??= yield* context.frames.allocate(cpu, CD_BYTES);
-  const cd = domain.contextDescriptor();
-  if (master.stalls) setField(cd, 0, Cd.S, 1);
-  yield* writeCd(cpu, context, master, master.cdTable, cd);
-  const ste = stage1Ste(context.features, master.cdTable, master.stalls);
-  yield* installSte(cpu, context, master, ste);
-  setDomain(master, domain);
+  { virtual }: NestedSmmuDomain,
+  guest: GuestTranslation,
+  ats: boolean,
+): Uint32Array {
+  if (guest.kind === "abort") return abortSte();
+  const { features } = master.smmu;
+  const use = { ...stage2Of(virtual.parent, master, ats, virtual.vmid) };
+  return guest.kind === "bypass" ? stage2Ste(features, use) : nestedSte(features, use, guest.ste);
+}
+
+function stage2Of(domain: SmmuDomain, master: Master, ats: boolean, vmid?: number): Stage2Use {
+  const { tables } = domain;
+  assert(tables.stage === 2, "stage 2 is what a stage-2 table is for");
+  const { controls, rootAddress } = tables.table;
+  const tag = vmid ?? domain.vmidOn(master.smmu);
+  return { controls, rootAddress, vmid: tag, ats, stalls: master.stalls };
+}
+
+/** Stage 2 leaves no room for descriptors by PASID. */
+function* prepareStage2(
+  cpu: Cpu,
+  master: Master,
+  domain: SmmuDomain | NestedSmmuDomain,
+  allowsAts: boolean,
+): Routine<Change> {
+  if (master.pasids.size > 0) {
+    throw new SmmuV3Error(
+      "IN_USE",
+      master.smmu.base,
+      `${master.device.name} has ${master.pasids.size} PASIDs attached, which stage 2 and nesting ` +
+        "cannot keep; detach them first",
+    );
+  }
+  return yield* prepare(cpu, master, SUBSTREAM_NONE, domain, false, allowsAts);
 }
 
 /** The entry first; the context descriptor, if there is one, is out of use then. */
-export function* attachFixed(
-  cpu: Cpu,
-  context: AttachContext,
-  master: Master,
-  domain: FixedDomain,
-): Routine {
-  const ste = domain.kind === "identity" ? bypassSte(context.features) : abortSte();
-  yield* installSte(cpu, context, master, ste);
-  if (master.cdTable !== undefined) {
-    yield* writeCd(cpu, context, master, master.cdTable, new Uint32Array(ENTRY_WORDS));
+function* finishStage2(cpu: Cpu, change: Change, ste: Uint32Array): Routine {
+  const { master } = change;
+  yield* installSte(cpu, master, ste, change.ats);
+  master.usesCdTable = false;
+  yield* clearCd(cpu, master, SUBSTREAM_NONE);
+  yield* commit(cpu, change);
+}
+
+/**
+ * Identity or blocked. With PASIDs in use the entry goes on leading to context descriptors, and
+ * S1DSS says what requests without get.
+ */
+function* attachFixed(cpu: Cpu, master: Master, domain: FixedDomain): Routine {
+  const keepsCdTable = master.pasids.size > 0;
+  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, keepsCdTable, true);
+  if (keepsCdTable) yield* installCdTable(cpu, master, s1dssOf(domain), change.ats);
+  else {
+    const { features } = master.smmu;
+    const ste = domain.kind === "identity" ? bypassSte(features) : abortSte();
+    yield* installSte(cpu, master, ste, false);
+    master.usesCdTable = false;
   }
-  setDomain(master, undefined);
+  yield* commit(cpu, change);
+  // After the record has left the domain, whose ASID may be renumbered up to then.
+  yield* clearCd(cpu, master, SUBSTREAM_NONE);
 }
 
-function setDomain(master: Master, domain: SmmuDomain | undefined): void {
-  if (master.domain !== undefined) master.domain.attachedCount--;
-  if (domain !== undefined) domain.attachedCount++;
-  master.domain = domain;
-}
-
-function writeCd(
+/** Moves what the device sends with `pasid`, from none or from another domain. */
+export function* attachSubstream(
   cpu: Cpu,
-  context: AttachContext,
   master: Master,
-  at: PhysicalAddress,
-  target: Uint32Array,
+  pasid: Pasid,
+  domain: SmmuDomain,
 ): Routine {
-  return writeEntry(cpu, CD_FORMAT, at, target, () => syncCd(cpu, context, master));
-}
-
-/** The table is shared by all streams of the device, which may each have cached it. */
-function* syncCd(cpu: Cpu, context: AttachContext, master: Master): Routine {
-  const batch = context.batches.take(cpu);
-  for (const { streamId } of master.streams) {
-    if (!batch.hasRoom(context.forceSync)) yield* makeRoom(cpu, batch, context);
-    encodeCfgiCd(batch.words, batch.append(cpu), streamId, SUBSTREAM_NONE, LEAF);
+  refuseDisagreement(domain, master.smmu);
+  refusePasid(master, pasid, domain);
+  const at = yield* ensureCd(cpu, master, pasid);
+  const change = yield* prepare(cpu, master, pasid, domain, true, true);
+  yield* writeCd(cpu, master, pasid, at, domain.contextDescriptor(master.stalls));
+  if (!master.usesCdTable || master.steAtsEnabled !== change.ats) {
+    yield* installCdTable(cpu, master, s1dssOf(master.domain), change.ats);
   }
-  yield* context.queue.issue(cpu, batch, true);
-  context.batches.give(cpu);
+  yield* commit(cpu, change);
 }
 
-function* installSte(
+function refusePasid(master: Master, pasid: Pasid, domain: SmmuDomain): void {
+  const { base } = master.smmu;
+  const last = 2 ** master.substreamBits - 1;
+  const { name } = master.device;
+  if (pasid <= SUBSTREAM_NONE || pasid > last) {
+    const range = last > 0 ? `it has PASIDs 1 to ${last}` : "device or SMMU has no PASIDs";
+    throw new SmmuV3Error("NO_PASID", base, `${name} cannot use PASID ${pasid}: ${range}`);
+  }
+  if (domain.stage === 2) {
+    throw new SmmuV3Error(
+      "INCOMPATIBLE",
+      base,
+      `PASID ${pasid} of ${name} needs a stage-1 domain, and this one is of stage 2`,
+    );
+  }
+  const { kind } = master.domain;
+  if (!master.usesCdTable && kind !== "identity" && kind !== "blocked") {
+    throw new SmmuV3Error(
+      "IN_USE",
+      base,
+      `${name} is in a stage-2 or nested domain, beside which there are no PASIDs; ` +
+        "move it to another domain first",
+    );
+  }
+}
+
+/** Requests with `pasid` abort; nothing here can fail. */
+export function* detachSubstream(cpu: Cpu, master: Master, pasid: Pasid): Routine {
+  const domain = master.pasids.get(pasid);
+  if (domain === undefined) return;
+  yield* clearCd(cpu, master, pasid);
+  if (master.atsEnabled) yield* invalidateAtc(cpu, master, pasid);
+  yield* leave(cpu, master, pasid, domain);
+  master.pasids.delete(pasid);
+  const { domain: rest } = master;
+  // Without PASIDs the entry needs no context descriptors for a fixed domain, nor ATS.
+  if (master.pasids.size > 0 || (rest.kind !== "identity" && rest.kind !== "blocked")) return;
+  yield* attachFixed(cpu, master, rest);
+}
+
+function s1dssOf(domain: IommuDomain): number {
+  if (domain.kind === "identity") return S1Dss.bypass;
+  return domain.kind === "blocked" ? S1Dss.terminate : S1Dss.substream0;
+}
+
+function* installCdTable(cpu: Cpu, master: Master, s1dss: number, ats: boolean): Routine {
+  const { cdTable: table, smmu, stalls } = master;
+  assert(table !== undefined, "there is a descriptor table once a descriptor was written");
+  yield* installSte(cpu, master, stage1Ste(smmu.features, { table, s1dss, ats, stalls }), ats);
+  master.usesCdTable = true;
+}
+
+function* clearCd(cpu: Cpu, master: Master, ssid: number): Routine {
+  const at = master.cdTable?.find(ssid);
+  if (at !== undefined) yield* writeCd(cpu, master, ssid, at, new Uint32Array(ENTRY_WORDS));
+}
+
+/** A change that was prepared: it cannot fail any more. */
+interface Change {
+  readonly master: Master;
+  readonly ssid: number;
+  readonly next: IommuDomain;
+  /** Whether ATS is to be on. */
+  readonly ats: boolean;
+}
+
+/** Whose table a domain leads to, and whose invalidations cover it. */
+function ownerOf(domain: IommuDomain | undefined): SmmuDomain | undefined {
+  if (domain?.kind === "paging") return asOwn(domain);
+  return domain?.kind === "nested" ? asNested(domain).virtual.parent : undefined;
+}
+
+/** `needsAts`: the entry leads to descriptors of PASIDs, of which any may use ATS. */
+function* prepare(
   cpu: Cpu,
-  context: AttachContext,
   master: Master,
-  target: Uint32Array,
-): Routine {
-  for (const { streamId, entry } of master.streams) {
-    yield* writeEntry(cpu, STE_FORMAT, entry, target, () => syncSte(cpu, context, streamId));
-    // The device is likely to use it soon; nobody waits for that.
-    const batch = context.batches.take(cpu);
-    encodePrefetchConfig(batch.words, batch.append(cpu), streamId);
-    yield* context.queue.issue(cpu, batch, false);
-    context.batches.give(cpu);
+  ssid: number,
+  next: IommuDomain,
+  needsAts: boolean,
+  allowsAts: boolean,
+): Routine<Change> {
+  const { smmu, device, list } = master;
+  const owner = ownerOf(next);
+  const hasAts = device.ats !== undefined && smmu.features.ats;
+  const ats = hasAts && allowsAts && (owner !== undefined || needsAts);
+  if (owner !== undefined) {
+    takeTag(master, next);
+    buildList(master, next, ssid, ats);
+    if (!(yield* owner.invalidation.prepare(cpu, list))) {
+      giveTag(master, next);
+      throw new SmmuV3Error(
+        "NO_MEMORY",
+        smmu.base,
+        `no memory for the invalidations of ${device.name} in its new domain; it stays where it is`,
+      );
+    }
+    owner.attachments.push({ master, ssid });
+    yield* owner.invalidation.publish(cpu, list);
   }
+  if (master.atsEnabled && !ats) {
+    yield* atsOf(master).disable(cpu);
+    // The device has stopped asking before the entry starts refusing.
+    yield* cpu.fence("full");
+  }
+  return { master, ssid, next, ats };
 }
 
-function* syncSte(cpu: Cpu, context: AttachContext, streamId: StreamId): Routine {
-  const batch = context.batches.take(cpu);
-  encodeCfgiSte(batch.words, batch.append(cpu), streamId, LEAF);
-  yield* context.queue.issue(cpu, batch, true);
-  context.batches.give(cpu);
+function* commit(cpu: Cpu, { master, ssid, next, ats }: Change): Routine {
+  if (ats && !master.atsEnabled) {
+    yield* invalidateAtc(cpu, master, SUBSTREAM_NONE);
+    yield* atsOf(master).enable(cpu, PAGE_LG2);
+  } else if (ats) yield* invalidateAtc(cpu, master, ssid);
+  else if (master.atsEnabled) yield* invalidateAtc(cpu, master, SUBSTREAM_NONE);
+  const old = ssid === SUBSTREAM_NONE ? master.domain : master.pasids.get(ssid);
+  yield* leave(cpu, master, ssid, old ?? BLOCKED);
+  master.atsEnabled = ats;
+  if (ssid === SUBSTREAM_NONE) master.domain = next;
+  else if (next.kind === "paging") master.pasids.set(ssid, asOwn(next));
+}
+
+/** The domain stops invalidating for the device, as it has done with ATS as it still is. */
+function* leave(cpu: Cpu, master: Master, ssid: number, domain: IommuDomain): Routine {
+  const owner = ownerOf(domain);
+  if (owner === undefined) return;
+  const { attachments } = owner;
+  const at = attachments.findIndex((other) => other.master === master && other.ssid === ssid);
+  assert(at >= 0, "a device that leaves a domain was attached to it");
+  attachments.splice(at, 1);
+  buildList(master, domain, ssid, master.atsEnabled);
+  yield* owner.invalidation.remove(cpu, master.list);
+  giveTag(master, domain);
+}
+
+/** What the device brings into the domain (kernel: arm_smmu_master_build_invs()). */
+export function buildList(
+  master: Master,
+  domain: IommuDomain,
+  ssid: number,
+  ats: boolean,
+  asid?: number,
+): void {
+  const { list, smmu, streams } = master;
+  const owner = ownerOf(domain);
+  assert(owner !== undefined, "a domain without a table has nothing to invalidate");
+  list.clear();
+  const { s1Asid, s2Vmid, s2VmidS1Clear, atsFull, ats: atsRange } = InvalidationKind;
+  if (owner.stage === 1) list.add(smmu, s1Asid, asid ?? owner.asid);
+  else {
+    const nested = domain.kind === "nested";
+    const vmid = nested ? asNested(domain).virtual.vmid : owner.vmidOn(smmu);
+    list.add(smmu, s2Vmid, vmid);
+    if (owner.nestingParent) list.add(smmu, s2VmidS1Clear, vmid);
+  }
+  if (!ats) return;
+  const kind = owner.nestingParent ? atsFull : atsRange;
+  for (const { streamId } of streams) list.add(smmu, kind, streamId, ssid);
+}
+
+/** Stage 2 has a VMID on each SMMU that it is attached on; a nested domain has its guest's. */
+function takeTag({ smmu, device }: Master, domain: IommuDomain): void {
+  if (domain.kind !== "paging" || asOwn(domain).stage === 1) return;
+  if (asOwn(domain).takeVmid(smmu) >= 0) return;
+  throw new SmmuV3Error(
+    "NO_VMID",
+    smmu.base,
+    `all ${2 ** smmu.features.vmidBits - 1} VMIDs are in use, so ${device.name} cannot be ` +
+      "attached to one more stage-2 domain; free one first",
+  );
+}
+
+function giveTag({ smmu }: Master, domain: IommuDomain): void {
+  if (domain.kind === "paging" && asOwn(domain).stage === 2) asOwn(domain).giveVmid(smmu);
+}
+
+function atsOf({ device }: Master): AtsControl {
+  assert(device.ats !== undefined, "ATS is switched on a device that has it");
+  return device.ats;
 }

@@ -1,8 +1,12 @@
 /**
- * A domain with a page table: an LPAE stage-1 table, the ASID that tags its TLB entries, and
- * the invalidation hooks between the two (kernel: struct arm_smmu_domain).
+ * A domain with a page table: the table of either stage, the tags of its TLB entries, and the
+ * invalidation hooks between the two (kernel: struct arm_smmu_domain).
  *
- * `SmmuDomain` owns the table; the driver owns the ASID.
+ * One domain may be behind several SMMUs. Stage 1 has one ASID for all of them; stage 2 has a
+ * VMID for each, which lasts as long as a device there is attached.
+ *
+ * `SmmuDomain` owns table, tags and invalidations. Who changes tags or attachments holds the
+ * attach lock.
  */
 
 import { gatherAddPage, type IotlbGather, type PagingDomain } from "#iommu";
@@ -15,74 +19,122 @@ import {
   type Routine,
 } from "#machine";
 import {
+  createLpaeStage2Table,
   createLpaeTable,
-  type LpaeTable,
+  type LpaeControls,
+  type LpaeStage2Controls,
   type MapFailure,
   type PartOfBlock,
+  type RadixTable,
   type TlbHooks,
 } from "#pagetable";
-import type { CommandBatches, CommandSink } from "./command-batch.js";
-import type { CommandQueue } from "./command-queue.js";
+import { ArrayInvalidation } from "./array-invalidation.js";
+import type { TagAllocator } from "./asid.js";
+import type { DomainInvalidation } from "./domain-invalidation.js";
 import { stage1Cd } from "./entry-formats.js";
+import { InvalidationKind, type SmmuInstance } from "./invalidation.js";
+import { ListInvalidation } from "./list-invalidation.js";
+import type { Master } from "./master.js";
 import type { Features } from "./probe.js";
-import { invalidateAsid, invalidateRange, type TlbTag } from "./tlb-invalidation.js";
+import type { SmmuShared } from "./shared.js";
 
-/** The CPUs' page size, which decides the granule that the kernel asks for. */
-const PAGE_LG2 = 12;
-
-export interface DomainOptions {
-  readonly frames: FrameAllocator;
+/** What a domain needs of an SMMU whose tags it uses. */
+export interface TaggedInstance extends SmmuInstance {
+  readonly vmids: TagAllocator;
   readonly features: Features;
-  readonly unmapPartOfBlock: PartOfBlock;
 }
 
-export class SmmuDomain implements PagingDomain, TlbTag {
+export interface DomainOptions {
+  readonly shared: SmmuShared;
+  /** Where the domain is made; what its table looks like follows from what this SMMU can. */
+  readonly home: TaggedInstance;
+  readonly frames: FrameAllocator;
+  readonly unmapPartOfBlock: PartOfBlock;
+  /** Guests' stage 1 may be nested in it; stage 2 only. */
+  readonly nestingParent: boolean;
+}
+
+/** By stage: the table, and what the hardware's entry says of it. */
+export type StageTable =
+  | {
+      readonly stage: 1;
+      readonly table: RadixTable<IotlbGather, LpaeControls>;
+    }
+  | {
+      readonly stage: 2;
+      readonly table: RadixTable<IotlbGather, LpaeStage2Controls>;
+    };
+
+/** A device, by its master, with the SubstreamID that leads to the domain. */
+export interface Attachment {
+  readonly master: Master;
+  readonly ssid: number;
+}
+
+interface VmidUse {
+  readonly vmid: number;
+  users: number;
+}
+
+export class SmmuDomain implements PagingDomain {
   readonly kind = "paging";
   readonly aperture: { readonly first: Iova; readonly last: Iova };
-  readonly asid: number;
-  readonly pageLg2 = PAGE_LG2;
-  readonly rangeInvalidation: boolean;
-  readonly forceSync: boolean;
-  readonly queue: CommandQueue;
-  readonly batches: CommandBatches;
-  /** Devices whose entries point to this domain's table. */
-  attachedCount = 0;
-  readonly #table: LpaeTable<IotlbGather>;
+  readonly shared: SmmuShared;
+  readonly home: TaggedInstance;
+  readonly nestingParent: boolean;
+  readonly tables: StageTable;
+  readonly invalidation: DomainInvalidation;
+  /** Of stage 1; 0 for stage 2. It changes when ASIDs are renumbered. */
+  asid: number;
+  /** Entries of the hardware that lead here; the same twice while a device is attached again. */
+  readonly attachments: Attachment[] = [];
+  /** Virtual SMMUs that nest in it. */
+  virtualCount = 0;
+  readonly #table: RadixTable<IotlbGather>;
+  readonly #vmids = new Map<TaggedInstance, VmidUse>();
 
-  private constructor(
-    table: LpaeTable<IotlbGather>,
-    sink: CommandSink,
-    asid: number,
-    features: Features,
-  ) {
-    this.#table = table;
+  private constructor(tables: StageTable, asid: number, options: DomainOptions) {
+    const { shared, home } = options;
+    this.tables = tables;
+    this.#table = tables.table;
     this.asid = asid;
-    this.queue = sink.queue;
-    this.batches = sink.batches;
-    this.forceSync = sink.forceSync;
-    this.rangeInvalidation = features.rangeInvalidation;
-    this.aperture = { first: 0, last: 2 ** features.iasBits - 1 };
+    this.shared = shared;
+    this.home = home;
+    this.nestingParent = options.nestingParent;
+    this.aperture = { first: 0, last: tables.table.format.lastIova };
+    const name = tables.stage === 1 ? `ASID ${asid}` : "stage 2";
+    if (shared.invalidation === "array") this.invalidation = new ArrayInvalidation(name, shared);
+    else {
+      const tag = { smmu: home, kind: InvalidationKind.s1Asid, id: asid, ssid: 0 };
+      this.invalidation = new ListInvalidation(name, tables.stage === 1 ? tag : undefined);
+    }
   }
 
-  static *create(
-    cpu: Cpu,
-    sink: CommandSink,
-    asid: number,
-    options: DomainOptions,
-  ): Routine<SmmuDomain> {
-    const { features } = options;
-    const hooks = new DomainTlb();
-    const table = yield* createLpaeTable(cpu, {
-      frames: options.frames,
-      tlb: hooks,
-      iasBits: features.iasBits,
-      oasBits: features.oasBits,
-      coherentWalk: features.coherent,
-      unmapPartOfBlock: options.unmapPartOfBlock,
-    });
-    const domain = new SmmuDomain(table, sink, asid, features);
-    hooks.domain = domain;
-    return domain;
+  /** Stage 1, with an ASID that the caller has taken. */
+  static *createStage1(cpu: Cpu, asid: number, options: DomainOptions): Routine<SmmuDomain> {
+    const { iasBits, oasBits, coherent } = options.home.features;
+    const tlb = new DomainTlb();
+    const { frames, unmapPartOfBlock } = options;
+    const of = { frames, tlb, iasBits, oasBits, coherentWalk: coherent, unmapPartOfBlock };
+    const table = yield* createLpaeTable(cpu, of);
+    tlb.domain = new SmmuDomain({ stage: 1, table }, asid, options);
+    return tlb.domain;
+  }
+
+  /** Stage 2: what it translates is as wide as what it puts out. */
+  static *createStage2(cpu: Cpu, options: DomainOptions): Routine<SmmuDomain> {
+    const { oasBits, coherent } = options.home.features;
+    const tlb = new DomainTlb();
+    const { frames, unmapPartOfBlock } = options;
+    const iasBits = Math.min(oasBits, STAGE2_INPUT_BITS_MAX);
+    const of = { frames, tlb, iasBits, oasBits, coherentWalk: coherent, unmapPartOfBlock };
+    const table = yield* createLpaeStage2Table(cpu, of);
+    tlb.domain = new SmmuDomain({ stage: 2, table }, 0, options);
+    return tlb.domain;
+  }
+
+  get stage(): 1 | 2 {
+    return this.tables.stage;
   }
 
   get pageSizesBytes(): readonly number[] {
@@ -94,7 +146,7 @@ export class SmmuDomain implements PagingDomain, TlbTag {
   }
 
   /** The table itself, for tools that list what is mapped. */
-  get table(): LpaeTable<IotlbGather> {
+  get table(): RadixTable<IotlbGather> {
     return this.#table;
   }
 
@@ -126,7 +178,7 @@ export class SmmuDomain implements PagingDomain, TlbTag {
   *iotlbSync(cpu: Cpu, gather: IotlbGather): Routine {
     if (gather.pageBytes !== 0) {
       const sizeBytes = gather.lastIova - gather.firstIova + 1;
-      yield* invalidateRange(cpu, this, gather.firstIova, sizeBytes, gather.pageBytes, 1);
+      yield* this.invalidation.invalidate(cpu, gather.firstIova, sizeBytes, gather.pageBytes, 1);
     }
     if (gather.freedTables.length > 0) {
       this.#table.freeTables(cpu, gather.freedTables);
@@ -135,31 +187,65 @@ export class SmmuDomain implements PagingDomain, TlbTag {
   }
 
   flushIotlbAll(cpu: Cpu): Routine {
-    return invalidateAsid(cpu, this);
+    // No size in particular: everything, intermediate entries too.
+    return this.invalidation.invalidate(cpu, 0, 0, this.pageSizesBytes[0], 0);
   }
 
   freeTables(cpu: Cpu, tables: readonly PhysicalAddress[]): void {
     this.#table.freeTables(cpu, tables);
   }
 
-  /** What a device's context descriptor says while it is attached here. */
-  contextDescriptor(): Uint32Array {
-    return stage1Cd(this.#table.controls, this.#table.rootAddress, this.asid);
+  /** What a context descriptor says of this domain; `stalls` where faulting requests wait. */
+  contextDescriptor(stalls: boolean): Uint32Array {
+    assert(this.tables.stage === 1, "stage 2 has no context descriptor");
+    const { controls, rootAddress } = this.tables.table;
+    return stage1Cd(controls, rootAddress, this.asid, stalls);
   }
 
-  /** Drops what the TLB has under the ASID, then the table. No device is attached. */
+  /** The VMID on an SMMU, which one more attachment uses; -1 when all are taken. */
+  takeVmid(smmu: TaggedInstance): number {
+    const known = this.#vmids.get(smmu);
+    if (known !== undefined) {
+      known.users++;
+      return known.vmid;
+    }
+    const vmid = smmu.vmids.take(smmu.features.vmidBits);
+    if (vmid >= 0) this.#vmids.set(smmu, { vmid, users: 1 });
+    return vmid;
+  }
+
+  vmidOn(smmu: TaggedInstance): number {
+    const known = this.#vmids.get(smmu);
+    assert(known !== undefined, "an SMMU with attached devices has a VMID");
+    return known.vmid;
+  }
+
+  /** An attachment less. The array has flushed the tag with its last user; the list never does. */
+  giveVmid(smmu: TaggedInstance): void {
+    const known = this.#vmids.get(smmu);
+    assert(known !== undefined, "a VMID is given back as often as it was taken");
+    if (--known.users > 0 || this.shared.invalidation === "list") return;
+    this.#vmids.delete(smmu);
+    smmu.vmids.give(known.vmid);
+  }
+
+  /** Frees table and tags. No device is attached. */
   *destroy(cpu: Cpu): Routine {
-    yield* invalidateAsid(cpu, this);
+    yield* this.invalidation.destroy(cpu);
+    for (const [smmu, { vmid }] of this.#vmids) smmu.vmids.give(vmid);
     yield* this.#table.destroy(cpu);
   }
 }
+
+/** Four levels of 4 KiB tables translate no more. */
+const STAGE2_INPUT_BITS_MAX = 48;
 
 /** The page table's way to the TLB. The domain is there before anything is mapped. */
 class DomainTlb implements TlbHooks<IotlbGather> {
   domain: SmmuDomain | undefined;
 
   flushWalk(cpu: Cpu, iova: Iova, sizeBytes: number, granuleBytes: number): Routine {
-    return invalidateRange(cpu, this.#domain(), iova, sizeBytes, granuleBytes, 0);
+    return this.#domain().invalidation.invalidate(cpu, iova, sizeBytes, granuleBytes, 0);
   }
 
   addPage(cpu: Cpu, gather: IotlbGather, iova: Iova, granuleBytes: number): Routine {

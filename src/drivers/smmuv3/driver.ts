@@ -2,9 +2,9 @@
  * The SMMUv3 driver: what the IOMMU core sees. One driver runs one SMMU instance, and meets
  * it in memory, registers and interrupts only.
  *
- * `SmmuV3` owns the queues, the stream table, the masters and the ASIDs. Attaching and ASID
- * allocation are serialised by one lock (kernel: arm_smmu_asid_lock); mapping, unmapping and
- * invalidating take none.
+ * `SmmuV3` owns the queues, the stream table and the masters; what several instances have in
+ * common is in `SmmuShared`. Attaching and the allocation of tags are serialised by one lock for
+ * all (kernel: arm_smmu_asid_lock); mapping, unmapping and invalidating take none.
  */
 
 import type {
@@ -14,33 +14,40 @@ import type {
   IommuDriver,
   PageFaultQueue,
   PagingDomain,
+  PagingOptions,
 } from "#iommu";
 import {
   assert,
   type Cpu,
   type Interrupt,
   type Machine,
+  type Pasid,
   type PhysicalAddress,
   type Routine,
-  SpinLock,
 } from "#machine";
 import type { PartOfBlock } from "#pagetable";
-import { AsidAllocator } from "./asid.js";
-import {
-  type AttachContext,
-  attachFixed,
-  attachPaging,
-  createMaster,
-  type Master,
-} from "./attach.js";
+import { asOwn } from "./agreement.js";
+import { TagAllocator } from "./asid.js";
+import { attachDevice, attachSubstream, detachSubstream } from "./attach.js";
 import { CommandBatches } from "./command-batch.js";
-import { SmmuDomain } from "./domain.js";
+import type { SmmuDomain } from "./domain.js";
+import {
+  allocateDomain,
+  allocateVirtual,
+  freeDomain,
+  freeVirtual,
+  renumberAsid,
+} from "./domains.js";
 import { handleGlobalErrors } from "./gerror.js";
+import type { SmmuInstance } from "./invalidation.js";
+import { type AttachContext, createMaster, type Master } from "./master.js";
+import type { VirtualSmmu } from "./nested.js";
 import { type PageRequestPolicy, PageRequests } from "./page-requests.js";
 import { type Features, probe } from "./probe.js";
 import { makeQueues, type QueueOptions } from "./queues.js";
-import { type ReportListener, type SmmuReport, SmmuV3Error } from "./reports.js";
+import type { ReportListener, SmmuReport } from "./reports.js";
 import { disable, type ResetTarget, reset } from "./reset.js";
+import { SmmuShared } from "./shared.js";
 import { StreamTable } from "./stream-table.js";
 
 export interface SmmuV3DriverOptions extends QueueOptions {
@@ -53,6 +60,8 @@ export interface SmmuV3DriverOptions extends QueueOptions {
   readonly pageRequests?: PageRequestPolicy;
   /** Kernels up to 6.12 split a block of which a part is unmapped; newer ones, and we, refuse. */
   readonly unmapPartOfBlock?: PartOfBlock;
+  /** For domains that are behind several SMMUs: the same for all their drivers. */
+  readonly shared?: SmmuShared;
 }
 
 export interface SmmuV3Driver extends IommuDriver {
@@ -62,7 +71,14 @@ export interface SmmuV3Driver extends IommuDriver {
   readonly pageRequestInterrupt: Interrupt;
   /** What `probe` found; reading it earlier is a mistake. */
   readonly features: Features;
-  allocatePaging(cpu: Cpu): Routine<SmmuDomain>;
+  /** What invalidations see of it: its command queue, for one. As `features`, once probed. */
+  readonly instance: SmmuInstance;
+  allocatePaging(cpu: Cpu, options?: PagingOptions): Routine<SmmuDomain>;
+  /** Gives a stage-1 domain another ASID, while devices use it; returns that. */
+  renumberAsid(cpu: Cpu, domain: PagingDomain): Routine<number>;
+  /** What a guest whose memory is `parent` sees of this SMMU. */
+  allocateVirtual(cpu: Cpu, parent: PagingDomain): Routine<VirtualSmmu>;
+  freeVirtual(cpu: Cpu, virtual: VirtualSmmu): Routine;
   /** Called with what the driver coped with but somebody should know. */
   onReport(listener: ReportListener): void;
   /**
@@ -79,6 +95,11 @@ export interface SmmuV3Driver extends IommuDriver {
   disablePageFaults(cpu: Cpu, device: IommuDevice): Routine;
   /** Turns translation and queues off: traffic follows GBPA. */
   shutdown(cpu: Cpu): Routine;
+  /**
+   * The SMMU goes away: its devices are blocked, and when nobody can invalidate on it any more
+   * it is turned off. Domains that are behind other SMMUs, too, stay in use there.
+   */
+  remove(cpu: Cpu): Routine;
 }
 
 /** Of the machine the driver takes little: it may be any, one that is not ours too. */
@@ -90,7 +111,7 @@ export function createSmmuV3Driver(
 }
 
 /** What exists once the hardware was probed. */
-type Running = ResetTarget & AttachContext & { readonly asids: AsidAllocator };
+type Running = ResetTarget & AttachContext;
 
 class SmmuV3 implements SmmuV3Driver {
   readonly name: string;
@@ -101,7 +122,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly #machine: Pick<Machine, "frames" | "cpus">;
   readonly #options: SmmuV3DriverOptions;
   readonly #base: PhysicalAddress;
-  readonly #attachLock = new SpinLock("smmu attach");
+  readonly #shared: SmmuShared;
   readonly #masters = new Map<IommuDevice, Master>();
   readonly #faultListeners: ((fault: FaultReport) => void)[] = [];
   readonly #reportListeners: ReportListener[] = [];
@@ -113,6 +134,7 @@ class SmmuV3 implements SmmuV3Driver {
     this.#options = options;
     this.#base = options.base;
     this.name = options.name ?? "arm-smmu-v3";
+    this.#shared = options.shared ?? new SmmuShared({ cpuCount: machine.cpus.length });
     const cpuId = options.interruptCpuId ?? 0;
     this.#pageRequests = new PageRequests(this.#whileRunning, options.pageRequests ?? "deny");
     const interrupt = (name: string, handler: (cpu: Cpu) => Routine): Interrupt => ({
@@ -123,6 +145,10 @@ class SmmuV3 implements SmmuV3Driver {
     this.eventInterrupt = interrupt("eventq", (cpu) => this.#whileRunning().eventQueue.handle(cpu));
     this.pageRequestInterrupt = interrupt("priq", (cpu) => this.#handlePageRequests(cpu));
     this.globalErrorInterrupt = interrupt("gerror", (cpu) => this.#handleGlobalErrors(cpu));
+  }
+
+  get instance(): SmmuInstance {
+    return this.#whileRunning();
   }
 
   get features(): Features {
@@ -147,6 +173,8 @@ class SmmuV3 implements SmmuV3Driver {
       ...{ onFault: this.#onFault, report: this.#report },
     };
     const running: Running = {
+      index: this.#shared.addInstance(),
+      name: this.name,
       base,
       features,
       frames,
@@ -159,7 +187,10 @@ class SmmuV3 implements SmmuV3Driver {
         features.streamIdBits,
         features.twoLevelStreamTable,
       ),
-      asids: new AsidAllocator(features.asidBits),
+      shared: this.#shared,
+      vmids: new TagAllocator(),
+      rangeInvalidation: features.rangeInvalidation,
+      isRemoved: false,
     };
     this.#running = running;
     yield* reset(cpu, running);
@@ -169,54 +200,71 @@ class SmmuV3 implements SmmuV3Driver {
     yield* disable(cpu, this.#whileRunning().base);
   }
 
-  *allocatePaging(cpu: Cpu): Routine<SmmuDomain> {
-    const running = this.#whileRunning();
-    yield* this.#attachLock.acquire(cpu);
-    const asid = running.asids.take();
-    yield* this.#attachLock.release(cpu);
-    if (asid < 0) {
-      throw new SmmuV3Error(
-        "NO_ASID",
-        this.#base,
-        `all ${2 ** running.features.asidBits - 1} ASIDs are in use; free a domain first`,
-      );
-    }
-    return yield* SmmuDomain.create(cpu, running, asid, {
-      frames: running.frames,
-      features: running.features,
-      unmapPartOfBlock: this.#options.unmapPartOfBlock ?? "refuse",
-    });
+  allocatePaging(cpu: Cpu, options: PagingOptions = {}): Routine<SmmuDomain> {
+    const { unmapPartOfBlock = "refuse" } = this.#options;
+    return allocateDomain(cpu, this.#whileRunning(), options, unmapPartOfBlock);
   }
 
-  *freePaging(cpu: Cpu, domain: PagingDomain): Routine {
+  freePaging(cpu: Cpu, domain: PagingDomain): Routine {
+    return freeDomain(cpu, this.#whileRunning(), asOwn(domain));
+  }
+
+  renumberAsid(cpu: Cpu, domain: PagingDomain): Routine<number> {
+    return renumberAsid(cpu, this.#whileRunning(), asOwn(domain));
+  }
+
+  allocateVirtual(cpu: Cpu, parent: PagingDomain): Routine<VirtualSmmu> {
+    return allocateVirtual(cpu, this.#whileRunning(), asOwn(parent));
+  }
+
+  freeVirtual(cpu: Cpu, virtual: VirtualSmmu): Routine {
+    return freeVirtual(cpu, virtual);
+  }
+
+  attach(cpu: Cpu, device: IommuDevice, domain: IommuDomain): Routine {
+    return this.#withMaster(cpu, device, (master) => attachDevice(cpu, master, domain));
+  }
+
+  attachPasid(cpu: Cpu, device: IommuDevice, pasid: Pasid, domain: PagingDomain): Routine {
     const own = asOwn(domain);
-    if (own.attachedCount > 0) {
-      throw new SmmuV3Error(
-        "IN_USE",
-        this.#base,
-        `the domain with ASID ${own.asid} has ${own.attachedCount} devices attached; ` +
-          "move them to another domain first",
-      );
-    }
-    yield* own.destroy(cpu);
-    yield* this.#attachLock.acquire(cpu);
-    this.#whileRunning().asids.give(own.asid);
-    yield* this.#attachLock.release(cpu);
+    return this.#withMaster(cpu, device, (master) => attachSubstream(cpu, master, pasid, own));
   }
 
-  *attach(cpu: Cpu, device: IommuDevice, domain: IommuDomain): Routine {
+  detachPasid(cpu: Cpu, device: IommuDevice, pasid: Pasid): Routine {
+    return this.#withMaster(cpu, device, (master) => detachSubstream(cpu, master, pasid));
+  }
+
+  *remove(cpu: Cpu): Routine {
     const running = this.#whileRunning();
-    yield* this.#attachLock.acquire(cpu);
+    const { attachLock, rcu } = this.#shared;
+    yield* attachLock.acquire(cpu);
+    for (const master of this.#masters.values()) {
+      for (const pasid of [...master.pasids.keys()]) yield* detachSubstream(cpu, master, pasid);
+      yield* attachDevice(cpu, master, { kind: "blocked" });
+    }
+    this.#masters.clear();
+    yield* attachLock.release(cpu);
+    // Whoever still goes through an array with this SMMU in it may send it commands.
+    yield* rcu.synchronize(cpu);
+    running.isRemoved = true;
+    yield* disable(cpu, running.base);
+  }
+
+  /** Under the attach lock; a device's first time makes its master. */
+  *#withMaster(cpu: Cpu, device: IommuDevice, act: (master: Master) => Routine): Routine {
+    const running = this.#whileRunning();
+    assert(!running.isRemoved, "nothing is attached to an SMMU that was removed");
+    const { attachLock } = this.#shared;
+    yield* attachLock.acquire(cpu);
     try {
       let master = this.#masters.get(device);
       if (master === undefined) {
         master = yield* createMaster(cpu, running, device);
         this.#masters.set(device, master);
       }
-      if (domain.kind === "paging") yield* attachPaging(cpu, running, master, asOwn(domain));
-      else yield* attachFixed(cpu, running, master, domain);
+      yield* act(master);
     } finally {
-      yield* this.#attachLock.release(cpu);
+      yield* attachLock.release(cpu);
     }
   }
 
@@ -268,12 +316,4 @@ function* withInterruptsOff(cpu: Cpu, routine: Routine): Routine {
   cpu.irqDisable();
   yield* routine;
   cpu.irqEnable();
-}
-
-function asOwn(domain: PagingDomain): SmmuDomain {
-  assert(
-    domain instanceof SmmuDomain,
-    "a paging domain was made by the driver that it is used with",
-  );
-  return domain;
 }

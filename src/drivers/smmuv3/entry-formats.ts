@@ -20,7 +20,8 @@ import {
   setField,
 } from "#arch/smmuv3";
 import type { PhysicalAddress } from "#machine";
-import type { LpaeControls } from "#pagetable";
+import type { LpaeControls, LpaeStage2Controls } from "#pagetable";
+import type { CdTable } from "./cd-table.js";
 import { ENTRY_WORDS, type EntryFormat } from "./entry-writer.js";
 
 /** Bits of Config. */
@@ -137,22 +138,103 @@ export function bypassSte(features: EntryFeatures): Uint32Array {
   return ste;
 }
 
-/** Stage 1 by a linear table of one context descriptor; `stalls` is for devices that can. */
-export function stage1Ste(
-  features: EntryFeatures,
-  table: PhysicalAddress,
-  stalls: boolean,
-): Uint32Array {
+/** What an entry that leads to context descriptors says, besides where they are. */
+export interface CdTableUse {
+  readonly table: Pick<CdTable, "base" | "format" | "substreamBits">;
+  /** S1DSS: what traffic without a SubstreamID gets. */
+  readonly s1dss: number;
+  readonly ats: boolean;
+  /** Faulting transactions of the device may wait for software. */
+  readonly stalls: boolean;
+}
+
+/** Stage 1 by a table of context descriptors (kernel: arm_smmu_make_cdtable_ste()). */
+export function stage1Ste(features: EntryFeatures, use: CdTableUse): Uint32Array {
   const ste = new Uint32Array(ENTRY_WORDS);
   setField(ste, 0, Ste.V, 1);
   setField(ste, 0, Ste.Config, SteConfig.stage1);
-  setAddress(ste, 0, Ste.S1ContextPtr, table);
-  setField(ste, 0, Ste.S1DSS, S1Dss.substream0);
+  setField(ste, 0, Ste.S1Fmt, use.table.format);
+  setAddress(ste, 0, Ste.S1ContextPtr, use.table.base);
+  setField(ste, 0, Ste.S1CDMax, use.table.substreamBits);
+  setField(ste, 0, Ste.S1DSS, use.s1dss);
   setField(ste, 0, Ste.S1CIR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1COR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1CSH, INNER_SHAREABLE);
-  if (features.stalls && !stalls) setField(ste, 0, Ste.S1STALLD, 1);
+  setField(ste, 0, Ste.EATS, use.ats ? Eats.full : Eats.refused);
+  if (features.stalls && !use.stalls) setField(ste, 0, Ste.S1STALLD, 1);
+  if (use.s1dss === S1Dss.bypass && features.attributeTypesOverride) {
+    setField(ste, 0, Ste.SHCFG, SHCFG_USE_INCOMING);
+  }
   return ste;
+}
+
+/** What an entry with a stage 2 says of it. */
+export interface Stage2Use {
+  readonly controls: LpaeStage2Controls;
+  readonly rootAddress: PhysicalAddress;
+  readonly vmid: number;
+  readonly ats: boolean;
+  readonly stalls: boolean;
+}
+
+/** Stage 2 alone (kernel: arm_smmu_make_s2_domain_ste()). */
+export function stage2Ste(features: EntryFeatures, use: Stage2Use): Uint32Array {
+  const { controls } = use;
+  const ste = new Uint32Array(ENTRY_WORDS);
+  setField(ste, 0, Ste.V, 1);
+  setField(ste, 0, Ste.Config, SteConfig.stage2);
+  setField(ste, 0, Ste.EATS, use.ats ? Eats.full : Eats.refused);
+  if (features.attributeTypesOverride) setField(ste, 0, Ste.SHCFG, SHCFG_USE_INCOMING);
+  setField(ste, 0, Ste.S2VMID, use.vmid);
+  setField(ste, 0, Ste.S2T0SZ, controls.t0sz);
+  setField(ste, 0, Ste.S2SL0, controls.sl0);
+  setField(ste, 0, Ste.S2IR0, controls.ir0);
+  setField(ste, 0, Ste.S2OR0, controls.or0);
+  setField(ste, 0, Ste.S2SH0, controls.sh0);
+  setField(ste, 0, Ste.S2TG, controls.tg);
+  setField(ste, 0, Ste.S2PS, controls.ps);
+  setField(ste, 0, Ste.S2AA64, 1);
+  setField(ste, 0, Ste.S2PTW, 1);
+  setField(ste, 0, Ste.S2R, 1);
+  setField(ste, 0, Ste.S2S, use.stalls ? 1 : 0);
+  setAddress(ste, 0, Ste.S2TTB, use.rootAddress);
+  return ste;
+}
+
+/** Fields of a guest's entry that nesting takes over as they are. */
+const GUEST_STAGE1: readonly AnyField[] = [
+  Ste.S1Fmt,
+  Ste.S1ContextPtr,
+  Ste.S1CDMax,
+  Ste.S1DSS,
+  Ste.S1CIR,
+  Ste.S1COR,
+  Ste.S1CSH,
+  Ste.S1STALLD,
+];
+
+/**
+ * A guest's stage 1 within stage 2: the guest's entry says where its descriptors are, in its
+ * own addresses, everything else is the host's (kernel: arm_smmu_make_nested_cd_table_ste()).
+ */
+export function nestedSte(
+  features: EntryFeatures,
+  use: Stage2Use,
+  guest: Uint32Array,
+): Uint32Array {
+  const ste = stage2Ste(features, use);
+  setField(ste, 0, Ste.Config, SteConfig.nested);
+  const taken = new Uint32Array(ENTRY_WORDS);
+  addMasks(taken, GUEST_STAGE1);
+  for (let word = 0; word < ENTRY_WORDS; word++) ste[word] |= guest[word] & taken[word];
+  return ste;
+}
+
+/** Bits of a guest's entry that mean something to its host; the guest may set no others. */
+export function guestSteMask(): Uint32Array {
+  const mask = new Uint32Array(ENTRY_WORDS);
+  addMasks(mask, [Ste.V, Ste.Config, Ste.EATS, ...GUEST_STAGE1]);
+  return mask;
 }
 
 /** A domain's page table, as one context descriptor. */
@@ -160,6 +242,7 @@ export function stage1Cd(
   controls: LpaeControls,
   rootAddress: PhysicalAddress,
   asid: number,
+  stalls: boolean,
 ): Uint32Array {
   const cd = new Uint32Array(ENTRY_WORDS);
   setField(cd, 0, Cd.T0SZ, controls.t0sz);
@@ -172,9 +255,10 @@ export function stage1Cd(
   setField(cd, 0, Cd.V, 1);
   setField(cd, 0, Cd.IPS, controls.ips);
   setField(cd, 0, Cd.AA64, 1);
-  // Faulting accesses are recorded and aborted.
+  // Faulting accesses are recorded, and aborted unless they wait for software.
   setField(cd, 0, Cd.R, 1);
   setField(cd, 0, Cd.A, 1);
+  setField(cd, 0, Cd.S, stalls ? 1 : 0);
   // The ASID is the driver's own: broadcasts of the CPUs' TLB maintenance are not meant for it.
   setField(cd, 0, Cd.ASET, 1);
   setField(cd, 0, Cd.ASID, asid);
@@ -188,7 +272,7 @@ function addMasks(out: Uint32Array, fields: readonly AnyField[]): void {
   for (const of of fields) addMask(out, of);
 }
 
-function addMask(out: Uint32Array, of: AnyField): void {
+export function addMask(out: Uint32Array, of: AnyField): void {
   if ("last" in of) {
     out[of.word] |= -1 << of.first;
     out[of.word + 1] |= highMask(of.last);

@@ -5,6 +5,7 @@ import {
   type Field,
   getField,
   S1Dss,
+  S1Fmt,
   Ste,
   SteConfig,
   setAddress,
@@ -15,6 +16,7 @@ import {
   abortSte,
   bypassSte,
   CD_FORMAT,
+  type CdTableUse,
   STE_FORMAT,
   stage1Cd,
   stage1Ste,
@@ -46,15 +48,21 @@ const SHARED: Change = [Ste.SHCFG, 1];
 const ABORT = abortSte();
 const BYPASS = bypassSte(FEATURES);
 /** A master that cannot stall forbids it in stage 1. */
-const S1 = stage1Ste(FEATURES, CD_TABLE, false);
+const S1 = stage1Ste(FEATURES, cdTable(CD_TABLE));
 const S1_ATS = withFields(S1, ATS);
-const S1_STALL = stage1Ste(FEATURES, CD_TABLE, true);
+const S1_STALL = stage1Ste(FEATURES, { ...cdTable(CD_TABLE), stalls: true });
 const S1_BYPASS = withFields(S1, [Ste.S1DSS, S1Dss.bypass], SHARED);
 const S1_BYPASS_ATS = withFields(S1_BYPASS, ATS);
 const S2 = stage2Ste();
 const S2_ATS = withFields(S2, ATS);
 const S2_STALL = withFields(S2, [Ste.S2S, 1]);
 const NESTED = nestedSte();
+
+/** One descriptor, of a device that neither stalls nor has ATS. */
+function cdTable(base: number): CdTableUse {
+  const table = { base, format: S1Fmt.linear, substreamBits: 0 };
+  return { table, s1dss: S1Dss.substream0, ats: false, stalls: false };
+}
 
 /** VMID 0, which stage 1 has too: with another one a switch of stages changes two words. */
 function stage2Ste(): Uint32Array {
@@ -172,7 +180,7 @@ describe("a change of a stream table entry", () => {
   });
 
   it("is disruptive where two words change that both count", () => {
-    const other = stage1Ste(FEATURES, CD_TABLE + 0x1000, false);
+    const other = stage1Ste(FEATURES, cdTable(CD_TABLE + 0x1000));
     const to = withFields(other, [Ste.S1DSS, S1Dss.terminate]);
     expect(write(STE_FORMAT, S1, to)).toEqual({ syncs: 3, hitless: false });
   });
@@ -203,7 +211,7 @@ describe("a change of a context descriptor", () => {
     mairLo: 0xf404ff44,
     mairHi: 0,
   };
-  const cd = stage1Cd(controls, 0x4_5678_9000, 778);
+  const cd = stage1Cd(controls, 0x4_5678_9000, 778, false);
   const otherAsid = withFields(cd, [Cd.ASID, 1778]);
   const shared = withFields(cd, [Cd.ASET, 0]);
   const released = releasedCd();
@@ -236,7 +244,7 @@ describe("a change of a context descriptor", () => {
     ["from nothing", EMPTY, cd, 2],
     ["to nothing", cd, EMPTY, 2],
     // Three: the entry is valid before and after, and must not be in between.
-    ["of table and ASID", cd, stage1Cd(controls, 0x4_0000_0000, 5), 3],
+    ["of table and ASID", cd, stage1Cd(controls, 0x4_0000_0000, 5, false), 3],
   ])("is disruptive: %s", (_name, from, to, syncs) => {
     expect(write(CD_FORMAT, from, to).syncs).toBe(syncs);
   });

@@ -10,6 +10,8 @@ export {
 } from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
+export type { SmmuInstance } from "./invalidation.js";
+export type { GuestCommands, NestedSmmuDomain, VirtualSmmu } from "./nested.js";
 export type { PageRequestPolicy } from "./page-requests.js";
 export type { Features } from "./probe.js";
 export {
@@ -18,4 +20,10 @@ export {
   SmmuV3Error,
   type SmmuV3ErrorCode,
 } from "./reports.js";
+export {
+  type InvalidationScheme,
+  type MultiInstance,
+  SmmuShared,
+  type SmmuSharedOptions,
+} from "./shared.js";
 export type { SyncCompletion } from "./sync-completion.js";

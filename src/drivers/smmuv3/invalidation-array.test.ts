@@ -25,7 +25,8 @@ function instance(index: number): SmmuInstance {
   const queue = {} as CommandQueue;
   const batches = new CommandBatches();
   const name = `smmu${index}`;
-  return { index, name, queue, batches, forceSync: false, rangeInvalidation: true };
+  const features = { forceSync: false, rangeInvalidation: true };
+  return { index, name, queue, batches, ...features, isRemoved: false };
 }
 
 const INSTANCES = [0, 1, 2].map(instance);

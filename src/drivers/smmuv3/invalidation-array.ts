@@ -97,6 +97,11 @@ export class InvalidationMemory {
     return true;
   }
 
+  /** An array that is part of something else, which is there or not. */
+  charge(array: InvalidationArray): void {
+    this.liveBytes += array.sizeBytes;
+  }
+
   give(array: InvalidationArray): void {
     this.liveBytes -= array.sizeBytes;
   }

@@ -14,6 +14,8 @@ export interface SmmuInstance extends CommandSink {
   readonly name: string;
   /** It has range commands (IDR3.RIL). */
   readonly rangeInvalidation: boolean;
+  /** Its queue is torn down: nothing may be sent any more. */
+  isRemoved: boolean;
 }
 
 /** Kinds, in the order in which their commands must be given to one SMMU. */

@@ -123,10 +123,10 @@ describe("the driver with the hardware model", () => {
     const { machine, driver, reports } = on;
     const domain = machine.call(0, (cpu) => driver.allocatePaging(cpu));
     const completed = machine.call(0, function* (cpu) {
-      const batch = domain.batches.take(cpu);
+      const batch = driver.instance.batches.take(cpu);
       batch.words.set([0xff, 0x1234, 0, 0], batch.append(cpu));
-      const done = yield* domain.queue.issue(cpu, batch, true);
-      domain.batches.give(cpu);
+      const done = yield* driver.instance.queue.issue(cpu, batch, true);
+      driver.instance.batches.give(cpu);
       return done;
     });
     expect(completed).toBe(true);

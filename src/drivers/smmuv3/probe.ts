@@ -36,6 +36,14 @@ export interface Features {
   /** There are EL2 contexts, whose TLB entries a reset must drop. */
   readonly hyp: boolean;
   readonly asidBits: number;
+  readonly vmidBits: number;
+  /** Stage 2; with it, since every SMMU here has stage 1, nesting too. */
+  readonly stage2: boolean;
+  /** Endpoints may ask for translations and keep them. */
+  readonly ats: boolean;
+  /** Bits of SubstreamID; 0: none. */
+  readonly substreamBits: number;
+  readonly twoLevelCdTable: boolean;
   /** Completion of CMD_SYNC and interrupts can be written to memory. */
   readonly msi: boolean;
   readonly stalls: boolean;
@@ -67,6 +75,11 @@ export function* probe(cpu: Cpu, base: PhysicalAddress): Routine<Features> {
     coherent: isSet(idr0, IDR0.COHACC),
     hyp: isSet(idr0, IDR0.HYP),
     asidBits: isSet(idr0, IDR0.ASID16) ? 16 : 8,
+    vmidBits: isSet(idr0, IDR0.VMID16) ? 16 : 8,
+    stage2: isSet(idr0, IDR0.S2P),
+    ats: isSet(idr0, IDR0.ATS),
+    substreamBits: extract(idr1, IDR1.SSIDSIZE),
+    twoLevelCdTable: isSet(idr0, IDR0.CD2L),
     msi: isSet(idr0, IDR0.MSI),
     stalls: extract(idr0, IDR0.STALL_MODEL) !== STALL_MODEL_TERMINATE_ONLY,
     pri: isSet(idr0, IDR0.PRI),

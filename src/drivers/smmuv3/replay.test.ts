@@ -69,6 +69,7 @@ describe("a captured run of 32214 maps and unmaps of 4 KiB to 4 MiB, strict", ()
     machine.call(0, function* (cpu) {
       yield* driver.probe(cpu);
       const domain = yield* driver.allocatePaging(cpu);
+      yield* driver.attach(cpu, { name: "nvme0", streamIds: [8] }, domain);
       stub.words.length = 0;
       for (const event of lines("smmuv3-driver/big-strict.maps.gz")) {
         const [kind, ...numbers] = event.split(" ");

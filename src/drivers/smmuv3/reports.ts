@@ -41,7 +41,17 @@ export type SmmuReport =
 
 export type ReportListener = (report: SmmuReport) => void;
 
-export type SmmuV3ErrorCode = "UNSUPPORTED" | "UNRESPONSIVE" | "NO_STREAM" | "NO_ASID" | "IN_USE";
+export type SmmuV3ErrorCode =
+  | "UNSUPPORTED"
+  | "UNRESPONSIVE"
+  | "NO_STREAM"
+  | "NO_ASID"
+  | "NO_VMID"
+  | "NO_PASID"
+  | "NO_MEMORY"
+  | "IN_USE"
+  | "INCOMPATIBLE"
+  | "BAD_GUEST_ENTRY";
 
 /** The hardware, or what is asked of it, is beyond what this driver can do. */
 export class SmmuV3Error extends Error {

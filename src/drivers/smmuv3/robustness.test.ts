@@ -102,11 +102,11 @@ function told(reports: readonly SmmuReport[]): string[] {
     .map((report) => ("name" in report ? `${report.kind}: ${report.name}` : report.kind));
 }
 
-function* illegal(cpu: Cpu, { queue, batches }: SmmuDomain): Routine<boolean> {
-  const batch = batches.take(cpu);
+function* illegal(cpu: Cpu, { home }: SmmuDomain): Routine<boolean> {
+  const batch = home.batches.take(cpu);
   batch.words.set([0xff, cpu.id, 0, 0], batch.append(cpu));
-  const completed = yield* queue.issue(cpu, batch, true);
-  batches.give(cpu);
+  const completed = yield* home.queue.issue(cpu, batch, true);
+  home.batches.give(cpu);
   return completed;
 }
 
@@ -164,13 +164,13 @@ describe.each(QUEUES)("with the queue $commandQueue and completion by $syncCompl
     // More commands than slots (128) from each of many: without CMD_SYNC nobody leaves early.
     for (let id = 0; id < producers; id++) {
       on.machine.start(id, function* (cpu) {
-        const batch = domain.batches.take(cpu);
+        const batch = domain.home.batches.take(cpu);
         for (let list = 0; list < 3; list++) {
           for (let n = 0; n < 5; n++) batch.words.set([Opcode.PREFETCH_CONFIG], 4 * n);
           batch.count = 5;
-          yield* domain.queue.issue(cpu, batch, false);
+          yield* domain.home.queue.issue(cpu, batch, false);
         }
-        domain.batches.give(cpu);
+        domain.home.batches.give(cpu);
       });
     }
     storm(on, domain, producers);

@@ -6,14 +6,13 @@ import { type Cpu, type Routine, sequentialMachine } from "#machine";
 import type { SmmuDomain } from "./domain.js";
 import { createSmmuV3Driver } from "./driver.js";
 import { StubSmmu } from "./testing/stub-smmu.js";
-import { invalidateRange } from "./tlb-invalidation.js";
 
 const PAGE = 4096;
 const BLOCK = 2 ** 21;
 const GIGABYTE = 2 ** 30;
 const RANGE_INVALIDATION = 0x400;
 
-/** Commands that the driver issues for something done with a fresh domain (ASID 1). */
+/** Commands that the driver issues for something done with a device's fresh domain (ASID 1). */
 function commandsOf(
   idr3: number,
   act: (cpu: Cpu, domain: SmmuDomain) => Routine,
@@ -36,6 +35,7 @@ function commandsOf(
   return machine.call(0, function* (cpu) {
     yield* driver.probe(cpu);
     const domain = yield* driver.allocatePaging(cpu);
+    yield* driver.attach(cpu, { name: "nvme0", streamIds: [8] }, domain);
     stub.words.length = 0;
     yield* act(cpu, domain);
     return stub.commands();
@@ -79,7 +79,7 @@ describe("invalidation of a range, with range commands", () => {
     fc.assert(
       fc.property(aRange, ({ granule, sizeBytes, iova }) => {
         const commands = commandsOf(RANGE_INVALIDATION, (cpu, domain) =>
-          invalidateRange(cpu, domain, iova, sizeBytes, granule, 1),
+          domain.invalidation.invalidate(cpu, iova, sizeBytes, granule, 1),
         );
         expect(commands.pop()?.name).toBe("CMD_SYNC");
         expect(commands.map(pagesOf)).toEqual(expectedPages(sizeBytes / PAGE));
@@ -98,7 +98,7 @@ describe("invalidation of a range, with range commands", () => {
 
   it("says nothing of the level when tables were freed", () => {
     const commands = commandsOf(RANGE_INVALIDATION, (cpu, domain) =>
-      invalidateRange(cpu, domain, 0xff00_0000, BLOCK, PAGE, 0),
+      domain.invalidation.invalidate(cpu, 0xff00_0000, BLOCK, PAGE, 0),
     );
     // As captured: num_pages=0x200 ttl=0 leaf=0.
     expect(commands[0]).toMatchObject({ addr: 0xff00_0000, leaf: 0, ttl: 0 });
@@ -107,7 +107,7 @@ describe("invalidation of a range, with range commands", () => {
 
   it("covers one page more where NUM, SCALE and TTL would all be zero", () => {
     const commands = commandsOf(RANGE_INVALIDATION, (cpu, domain) =>
-      invalidateRange(cpu, domain, 0, 33 * PAGE, PAGE, 0),
+      domain.invalidation.invalidate(cpu, 0, 33 * PAGE, PAGE, 0),
     );
     // 33 pages are 1 + 32; 34 are 17 * 2.
     expect(commands.map(pagesOf)).toEqual([34, -1]);
@@ -127,7 +127,7 @@ describe("invalidation of a range, without range commands", () => {
     ["up to 511", 511 * PAGE, PAGE, 511],
   ])("is %s", (_name, sizeBytes, granule, count) => {
     const commands = commandsOf(0, (cpu, domain) =>
-      invalidateRange(cpu, domain, 0x40_0000, sizeBytes, granule, 1),
+      domain.invalidation.invalidate(cpu, 0x40_0000, sizeBytes, granule, 1),
     );
     expect(commands.pop()?.name).toBe("CMD_SYNC");
     expect(commands).toHaveLength(count);
@@ -139,7 +139,7 @@ describe("invalidation of a range, without range commands", () => {
 
   it("is the whole ASID from as many as a table has entries", () => {
     const commands = commandsOf(0, (cpu, domain) =>
-      invalidateRange(cpu, domain, 0, 512 * PAGE, PAGE, 1),
+      domain.invalidation.invalidate(cpu, 0, 512 * PAGE, PAGE, 1),
     );
     expect(commands.map(({ name }) => name)).toEqual(["CMD_TLBI_NH_ASID", "CMD_SYNC"]);
   });
@@ -148,7 +148,7 @@ describe("invalidation of a range, without range commands", () => {
     // IIDR: implementer Arm, product 0x487.
     const commands = commandsOf(
       0,
-      (cpu, domain) => invalidateRange(cpu, domain, 0, 200 * PAGE, PAGE, 1),
+      (cpu, domain) => domain.invalidation.invalidate(cpu, 0, 200 * PAGE, PAGE, 1),
       (0x487 << 20) | 0x43b,
     );
     const runs = commands.map(({ name }) => (name === "CMD_SYNC" ? "|" : ".")).join("");

@@ -1,6 +1,6 @@
 /** A driver without hardware, for tests: recording domains, and where each device is attached. */
 
-import type { Cpu, Routine } from "#machine";
+import type { Cpu, Pasid, Routine } from "#machine";
 import type {
   FaultReport,
   IommuDevice,
@@ -17,6 +17,8 @@ export class RecordingDriver implements IommuDriver {
   readonly live = new Set<RecordingDomain>();
   /** Where each device is, by its name. */
   readonly attached = new Map<string, IommuDomain>();
+  /** Devices that take no PASID. */
+  refusesPasid = (_device: IommuDevice): boolean => false;
   readonly #domainOptions: RecordingDomainOptions;
   readonly #listeners: ((fault: FaultReport) => void)[] = [];
 
@@ -41,6 +43,15 @@ export class RecordingDriver implements IommuDriver {
 
   *attach(_cpu: Cpu, device: IommuDevice, domain: IommuDomain): Routine {
     this.attached.set(device.name, domain);
+  }
+
+  *attachPasid(_cpu: Cpu, device: IommuDevice, pasid: Pasid, domain: PagingDomain): Routine {
+    if (this.refusesPasid(device)) throw new Error(`${device.name} has no PASIDs`);
+    this.attached.set(`${device.name}/${pasid}`, domain);
+  }
+
+  *detachPasid(_cpu: Cpu, device: IommuDevice, pasid: Pasid): Routine {
+    this.attached.delete(`${device.name}/${pasid}`);
   }
 
   onFault(listener: (fault: FaultReport) => void): void {
