@@ -1,0 +1,242 @@
+/**
+ * The lock-less command queue: CPUs that issue lists of commands against each other and against
+ * the hardware that consumes them (facts: 6.8 of the driver's design, checklist lines 1 to 5).
+ *
+ * A list carries who issued it and which of its lists it is. The hardware checks that each list
+ * arrives once, whole and in its CPU's order; a CPU whose CMD_SYNC has completed checks that its
+ * list was consumed.
+ */
+
+import { COMMAND_WORDS, Opcode } from "#arch/smmuv3";
+import {
+  CommandBatch,
+  type CommandQueue,
+  createCommandQueue,
+  type ReservationKind,
+  type SyncCompletion,
+} from "#drivers/smmuv3";
+import {
+  type Cell,
+  type ExploredAgent,
+  type ExploredMachine,
+  loneCell,
+  type Routine,
+} from "#machine";
+import { CommandConsumer } from "../hardware/command-consumer.js";
+import { check, type Harness, type Reach, type Scenario } from "../harness.js";
+
+const RING = 0x1_0000;
+const REGISTERS = 0x9_0000;
+
+/** One list of commands: how many, and whether with a CMD_SYNC. */
+interface List {
+  readonly length: number;
+  readonly sync: boolean;
+}
+
+interface Shape {
+  readonly name: string;
+  readonly title: string;
+  readonly sizeLg2: number;
+  /** Where the indices begin. */
+  readonly start: number;
+  readonly completion: SyncCompletion;
+  readonly reservation: ReservationKind;
+  /** By CPU. */
+  readonly lists: readonly (readonly List[])[];
+  readonly goals: readonly string[];
+}
+
+const TWO_LISTS = "an owner publishes another CPU's list";
+const ONE_LIST = "an owner publishes its own list only";
+const SYNCED: List = { length: 1, sync: true };
+const BARE: List = { length: 1, sync: false };
+
+const SHAPES: readonly Shape[] = [
+  {
+    name: "command-queue",
+    title: "lock-less command queue, 2 CPUs with a list and a CMD_SYNC each, across the wrap",
+    sizeLg2: 3,
+    start: 6,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [[SYNCED], [SYNCED]],
+    goals: [TWO_LISTS, ONE_LIST],
+  },
+  {
+    name: "command-queue-laps",
+    title: "lock-less command queue of 4 slots, 3 lists that need more than a lap",
+    sizeLg2: 2,
+    start: 0,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [[SYNCED, SYNCED], [SYNCED]],
+    goals: [ONE_LIST, TWO_LISTS],
+  },
+  {
+    name: "command-queue-full",
+    title: "lock-less command queue of 4 slots, 2 CPUs whose lists do not fit together",
+    sizeLg2: 2,
+    start: 2,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [[{ length: 2, sync: true }], [SYNCED]],
+    goals: ["a CPU waits for room"],
+  },
+  {
+    name: "command-queue-poll",
+    title: "lock-less command queue whose waiters poll CONS",
+    sizeLg2: 2,
+    start: 0,
+    completion: "poll",
+    reservation: "compare-exchange",
+    lists: [[SYNCED], [BARE]],
+    goals: [TWO_LISTS],
+  },
+  {
+    name: "command-queue-fetch-add",
+    title: "command queue with reservation by fetch-and-add",
+    sizeLg2: 2,
+    start: 3,
+    completion: "msi",
+    reservation: "fetch-add",
+    lists: [[SYNCED], [SYNCED]],
+    goals: [TWO_LISTS],
+  },
+];
+
+class Bench {
+  readonly queue: CommandQueue;
+  readonly #machine: ExploredMachine;
+  readonly #shape: Shape;
+  readonly #reach: Reach;
+  readonly #batches: readonly CommandBatch[];
+  /** By CPU: lists of it that the hardware has consumed to their last command. */
+  readonly #consumed: readonly Cell[];
+  // What only the hardware looks at: how far each CPU's lists have come, and the list under way.
+  readonly #next: { list: number; position: number }[];
+  #current = -1;
+
+  constructor(
+    machine: ExploredMachine,
+    shape: Shape,
+    reach: Reach,
+    batches: readonly CommandBatch[],
+  ) {
+    this.#machine = machine;
+    this.#shape = shape;
+    this.#reach = reach;
+    this.#batches = batches;
+    this.#consumed = shape.lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} consumed`));
+    this.#next = shape.lists.map(() => ({ list: 0, position: 0 }));
+    const { sizeLg2, start, completion, reservation } = shape;
+    const consumer = new CommandConsumer(machine, {
+      base: REGISTERS,
+      ring: RING,
+      sizeLg2,
+      start,
+      onCommand: (agent, words) => this.#onCommand(agent, words),
+      onPublish: (cpuId, slots) => this.#onPublish(cpuId, slots),
+      onConsRead: () => completion === "msi" && reach("a CPU waits for room"),
+    });
+    this.queue = createCommandQueue(
+      { kind: "lockless", reservation },
+      {
+        ring: RING,
+        sizeLg2,
+        start: { prod: start, cons: start },
+        listCommandsMax: 2,
+        prodRegister: consumer.prodRegister,
+        consRegister: consumer.consRegister,
+        cpuCount: shape.lists.length,
+        completion,
+        report: (what) => check(false, `the queue reports nothing, but: ${what.kind}`),
+      },
+    );
+  }
+
+  *issueAll(cpu: ExploredAgent): Routine {
+    const lists = this.#shape.lists[cpu.id];
+    for (let list = 0; list < lists.length; list++) {
+      const { length, sync } = lists[list];
+      const batch = this.#batches[cpu.id];
+      batch.count = 0;
+      for (let position = 0; position < length; position++) fill(batch, cpu, list, position);
+      const completed = yield* this.queue.issue(cpu, batch, sync);
+      check(completed, "a CMD_SYNC completes");
+      if (!sync) continue;
+      const consumed = this.#machine.observe(this.#consumed[cpu.id]);
+      check(consumed > list, "a CMD_SYNC completes after all commands before it");
+    }
+  }
+
+  atEnd(): void {
+    this.#shape.lists.forEach((lists, cpuId) => {
+      const consumed = this.#consumed[cpuId].value;
+      check(consumed === lists.length, `no list is lost: cpu${cpuId} has ${consumed} consumed`);
+    });
+  }
+
+  #onPublish(cpuId: number, slots: number): void {
+    const own = Math.max(...this.#shape.lists[cpuId].map(({ length }) => length + 1));
+    const goal = slots > own ? TWO_LISTS : ONE_LIST;
+    this.#reach(goal);
+  }
+
+  #onCommand(agent: ExploredAgent, words: Uint32Array): undefined {
+    const opcode = words[0] & 0xff;
+    if (opcode === Opcode.SYNC) {
+      this.#endList(agent);
+      return;
+    }
+    check(opcode === Opcode.PREFETCH_CONFIG, "a slot is written before the hardware reads it");
+    const [cpuId, list, position] = [words[1], words[2], words[3]];
+    if (this.#current < 0) this.#current = cpuId;
+    check(this.#current === cpuId, "lists do not interleave");
+    const next = this.#next[cpuId];
+    const isNext = next.list === list && next.position === position;
+    check(isNext, "each command arrives once, in its CPU's order");
+    next.position++;
+    const { length, sync } = this.#shape.lists[cpuId][list];
+    if (next.position === length && !sync) this.#endList(agent);
+  }
+
+  #endList(agent: ExploredAgent): void {
+    check(this.#current >= 0, "a CMD_SYNC follows its list");
+    const next = this.#next[this.#current];
+    const { length } = this.#shape.lists[this.#current][next.list];
+    check(next.position === length, "a CMD_SYNC follows the whole of its list");
+    agent.poke(this.#consumed[this.#current], ++next.list);
+    next.position = 0;
+    this.#current = -1;
+  }
+}
+
+function fill(batch: CommandBatch, cpu: ExploredAgent, list: number, position: number): void {
+  const at = batch.append(cpu);
+  batch.words[at] = Opcode.PREFETCH_CONFIG;
+  batch.words[at + 1] = cpu.id;
+  batch.words[at + 2] = list;
+  batch.words[at + COMMAND_WORDS - 1] = position;
+}
+
+function harnessOf(shape: Shape): Harness {
+  // Reused from execution to execution: `issueAll` empties its CPU's before it fills it.
+  const batches = shape.lists.map(() => new CommandBatch());
+  return {
+    name: shape.name,
+    title: shape.title,
+    memoryModels: ["sc", "tso", "weak"],
+    machine: { cpus: shape.lists.length },
+    goals: shape.goals,
+    setup(machine, reach): Scenario {
+      const bench = new Bench(machine, shape, reach, batches);
+      shape.lists.forEach((_, cpuId) => {
+        machine.start(cpuId, (cpu) => bench.issueAll(cpu));
+      });
+      return { atEnd: () => bench.atEnd() };
+    },
+  };
+}
+
+export const commandQueueHarnesses: readonly Harness[] = SHAPES.map(harnessOf);
