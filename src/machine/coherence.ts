@@ -12,7 +12,7 @@
  */
 
 import type { Line } from "./cell.js";
-import type { CpuCosts } from "./cost.js";
+import type { CpuCosts, DeviceCosts } from "./cost.js";
 import { type Frame, LINES_PER_FRAME } from "./memory.js";
 
 const NOBODY = -1;
@@ -24,6 +24,8 @@ const PRIVATE_STREAK = 8;
 /** Distance classes between CPUs; `remote` is also how far devices are. */
 const SELF = 0;
 const REMOTE = 3;
+/** Where devices and their root ports are. */
+const DEVICE_SOCKET = 0;
 
 /** Which lines a CPU holds, and in which version. Direct-mapped by line number. */
 export class CpuCache {
@@ -172,9 +174,14 @@ export class Coherence {
   }
 
   /** A device reads: the owner keeps its copy, but must ask again before it writes. */
-  deviceRead(line: number, startNs: number, costNs: number): number {
+  deviceRead(line: number, startNs: number, costs: DeviceCosts): number {
     this.#streak[line] = 0;
-    if (this.#owner[line] !== NOBODY) this.#copies[line] = REMOTE;
+    let costNs = costs.memoryReadNs;
+    const owner = this.#owner[line];
+    if (owner !== NOBODY) {
+      this.#copies[line] = REMOTE;
+      if (this.#caches[owner].socket !== DEVICE_SOCKET) costNs = costs.remoteReadNs;
+    }
     return Math.max(startNs, this.#busyUntilNs[line]) + costNs;
   }
 

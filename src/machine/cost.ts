@@ -36,8 +36,10 @@ export interface RegisterCosts {
 }
 
 export interface DeviceCosts {
-  /** A device's read of memory, per access. */
+  /** A device's read of memory, per access. Devices are on the first socket. */
   readonly memoryReadNs: number;
+  /** The same of a line that a CPU of another socket owns. */
+  readonly remoteReadNs: number;
   /** A device's posted write of memory. */
   readonly memoryWriteNs: number;
 }

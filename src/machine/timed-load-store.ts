@@ -240,7 +240,7 @@ export class LoadStoreUnit {
     const line = this.#lineOf(frame);
     agent.clockNs =
       cache === undefined
-        ? this.#coherence.deviceRead(line, agent.clockNs, this.#machine.costs.device.memoryReadNs)
+        ? this.#coherence.deviceRead(line, agent.clockNs, this.#machine.costs.device)
         : this.#coherence.cpuRead(cache, line, agent.clockNs);
   }
 
@@ -311,8 +311,11 @@ export class LoadStoreUnit {
     const isFill = access.op === Op.fill;
     const sizeBytes = isFill ? access.a : access.block.length;
     const kilobytes = sizeBytes / 1024;
-    if (this.#cache === undefined) {
-      const isRead = access.op === Op.readBlock;
+    const isRead = access.op === Op.readBlock;
+    const isInLine = (access.address % LINE_BYTES) + sizeBytes <= LINE_BYTES;
+    if (this.#cache === undefined && isRead && isInLine) {
+      this.#touchRead(this.#memory.findFrame(frameOf(access.address)));
+    } else if (this.#cache === undefined) {
       const { memoryReadNs, memoryWriteNs } = this.#machine.costs.device;
       // A device moves one burst per line; bursts are pipelined, so only the first counts.
       agent.clockNs += isRead ? memoryReadNs : memoryWriteNs;
@@ -321,7 +324,7 @@ export class LoadStoreUnit {
         this.#cpuCosts.hitNs,
         kilobytes * this.#machine.costs.workNs.copyKilobyte,
       );
-    if (access.op === Op.readBlock) {
+    if (isRead) {
       this.#memory.readBlock(access.address, access.block);
       return;
     }

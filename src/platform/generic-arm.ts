@@ -4,7 +4,7 @@
  * the right order of magnitude and the right shape, not a prediction for yours.
  */
 
-import { assumed, bytes, bytesPerNs, count, ns, quoted } from "./quantity.js";
+import { assumed, bytes, bytesPerNs, count, flag, ns, quoted } from "./quantity.js";
 import type { Profile } from "./schema.js";
 
 const INSTRUCTIONS = "counted as instructions of the kernel's path at about 2 per nanosecond";
@@ -15,6 +15,7 @@ export const genericArm: Profile = {
   system: {
     cpus: count(128, assumed("two sockets of 64")),
     smmus: count(1, assumed("all devices of a job behind one SMMU: the hardest case")),
+    syncByMsi: flag(0, assumed("polling works everywhere; many servers have MSIs")),
   },
   machine: {
     cpu: {
@@ -37,6 +38,7 @@ export const genericArm: Profile = {
     },
     device: {
       memoryReadNs: ns(70, assumed("SMMU read that snoops the last-level cache")),
+      remoteReadNs: ns(180, assumed("the same, with a crossing between sockets added")),
       memoryWriteNs: ns(40, assumed("posted write into the last-level cache")),
     },
     timerTickNs: ns(

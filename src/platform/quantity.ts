@@ -8,8 +8,11 @@ export type Provenance =
   /** An engineer's estimate, with the reason. */
   | { readonly kind: "assumed"; readonly reason: string };
 
-/** Times are nanoseconds; counts are plain; a bandwidth is bytes per nanosecond (GB/s). */
-export const UNITS = ["ns", "count", "bytes", "bytes/ns"] as const;
+/**
+ * Times are nanoseconds; counts are plain; a bandwidth is bytes per nanosecond (GB/s); a flag
+ * is 1 or 0.
+ */
+export const UNITS = ["ns", "count", "bytes", "bytes/ns", "flag"] as const;
 export type Unit = (typeof UNITS)[number];
 
 /** One number of a profile. */
@@ -45,4 +48,8 @@ export function bytes(value: number, provenance: Provenance): Quantity {
 
 export function bytesPerNs(value: number, provenance: Provenance): Quantity {
   return { value, unit: "bytes/ns", provenance };
+}
+
+export function flag(value: 0 | 1, provenance: Provenance): Quantity {
+  return { value, unit: "flag", provenance };
 }

@@ -35,6 +35,7 @@ const VALUES: Readonly<Record<Unit, z.ZodNumber>> = {
   ns: z.number().min(0).max(NS_MAX),
   count: z.int().min(1).max(COUNT_MAX),
   bytes: z.int().min(0).max(COUNT_MAX),
+  flag: z.int().min(0).max(1),
   "bytes/ns": z.number().positive().max(COUNT_MAX),
 };
 

@@ -11,6 +11,8 @@ export const SYSTEM_UNITS = {
   cpus: "count",
   /** SMMU instances that the devices of a job are spread over. */
   smmus: "count",
+  /** The SMMU writes to memory when a CMD_SYNC is complete; else CPUs poll a register. */
+  syncByMsi: "flag",
 } as const satisfies Record<string, Unit>;
 
 /** See `CpuCosts` in machine/cost.ts. */
@@ -38,6 +40,7 @@ export const REGISTER_UNITS = {
 /** See `DeviceCosts`: an agent on the chip, such as the SMMU. */
 export const DEVICE_UNITS = {
   memoryReadNs: "ns",
+  remoteReadNs: "ns",
   memoryWriteNs: "ns",
 } as const satisfies Record<string, Unit>;
 

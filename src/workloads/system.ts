@@ -64,7 +64,10 @@ export interface SystemOptions {
   readonly onCommand?: CommandListener;
   /** The kernel's lock-less queue where not given. */
   readonly commandQueue?: CommandQueueKind;
-  /** How CPUs wait for a CMD_SYNC; by polling where not given. With `msi` the SMMU has MSIs. */
+  /**
+   * How CPUs wait for a CMD_SYNC; where not given as the profile says, or by polling. With `msi`
+   * the SMMU has MSIs.
+   */
   readonly syncCompletion?: SyncCompletion;
   /** Makes the allocator of each device's addresses; by default the tree with magazines. */
   readonly iovaAllocator?: IovaAllocatorMaker;
@@ -143,7 +146,9 @@ function createInstance(
   base: PhysicalAddress,
 ): SmmuInstance {
   const origins = new CommandOrigins();
-  const { onCommand, profile, commandQueue, syncCompletion = "poll" } = options;
+  const { onCommand, profile, commandQueue } = options;
+  const hasMsi = profile?.system.syncByMsi.value === 1;
+  const syncCompletion = options.syncCompletion ?? (hasMsi ? "msi" : "poll");
   const driver = createSmmuV3Driver(machine, {
     base,
     onIssue: origins.issued,

@@ -86,12 +86,18 @@ export class CommandConsumer {
     }
   }
 
-  /** Another agent's life: completes the CMD_SYNCs, one after the other. */
+  /**
+   * Another agent's life: completes CMD_SYNCs in rounds. A round asks every TLB whether it is
+   * done with what it was told, and covers all CMD_SYNCs that were fetched before it began.
+   */
   *runSyncs(agent: Agent): Routine {
     const { count } = this.#syncs;
     for (;;) {
       yield* agent.idleUntil(count, isSome);
-      yield* this.#completeSync(agent);
+      const covered = count.value;
+      const beginsNs = Math.max(agent.now(), this.#doneNs);
+      yield* agent.sleepUntil(beginsNs + this.#parts.timing.syncNs);
+      for (let n = 0; n < covered; n++) yield* this.#completeSync(agent);
     }
   }
 
@@ -154,7 +160,6 @@ export class CommandConsumer {
     const { count } = this.#syncs;
     yield* agent.idleUntil(count, hasRoom);
     const sync = this.#syncs.free;
-    sync.dueNs = Math.max(agent.now(), this.#doneNs) + this.#parts.timing.syncNs;
     sync.index = index;
     sync.signal = getField(words, 0, F.signal);
     sync.msiAddress = getAddress(words, 0, F.msiAddress);
@@ -166,7 +171,6 @@ export class CommandConsumer {
     const { registers, statistics } = this.#parts;
     const syncs = this.#syncs;
     const sync = syncs.first;
-    yield* agent.sleepUntil(sync.dueNs);
     yield* this.#translator.drain(agent);
     const lateNs = this.#inject.syncDelayNs();
     if (lateNs > 0) yield* agent.delay(lateNs);

@@ -12,7 +12,7 @@ export interface SmmuV3Timing {
   readonly invalidateTagNs: number;
   /** CMD_RESUME and CMD_STALL_TERM. */
   readonly resumeNs: number;
-  /** CMD_SYNC, besides waiting for the commands before it and for transactions. */
+  /** A round that completes CMD_SYNCs, besides the commands before it and transactions. */
   readonly syncNs: number;
   /** A translation that hits the IOTLB. */
   readonly iotlbHitNs: number;
