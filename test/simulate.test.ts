@@ -1,5 +1,8 @@
 /** `iommukit simulate` as its users meet it. */
 
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { iommukit } from "./command-line.js";
 
@@ -40,6 +43,19 @@ describe("iommukit simulate nvme", () => {
     expect(lines[1]).toMatch(/^1,strict,\d+,/);
   });
 
+  it("--why prints where the time went, and writes folded stacks that add up to it", () => {
+    const file = join(mkdtempSync(join(tmpdir(), "iommukit-why-")), "stacks.folded");
+    const flags = ["--cpus", "2", "--mode", "strict", "--runtime", "1ms", "--why", file];
+    const { code, stdout } = iommukit(["simulate", "nvme", ...flags]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/│ waiting for SYNC +│ +\d+ │/);
+    expect(stdout).toMatch(/\nstrict: lines fetched per request: .+\n$/);
+    const lines = readFileSync(file, "utf8").trimEnd().split("\n");
+    expect(lines.length).toBeGreaterThan(20);
+    for (const line of lines) expect(line).toMatch(/^strict;2 CPUs(;[^;]+){2,4} \d+$/);
+    rmSync(dirname(file), { recursive: true });
+  });
+
   it.each<[string[], RegExp]>([
     [["--rw", "sideways"], /choices are randread/],
     [["--bs", "4q"], /a size from 512/],
@@ -49,6 +65,7 @@ describe("iommukit simulate nvme", () => {
     [["--runtime", "soon"], /a time from 1ms to 1000s/],
     [["--queue", "none"], /choices are lockless/],
     [["--mode", "strict,laxy"], /'laxy' is no mode/],
+    [["--why", "/nowhere/stacks"], /--why: cannot write .nowhere.stacks \(ENOENT\)/],
     [["--json", "--csv"], /cannot be used with/],
     [["--iodepth", "65536", "--numjobs", "4096"], /requests in flight; lower/],
   ])("refuses %j in one line", (flags, says) => {

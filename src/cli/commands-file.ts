@@ -1,92 +1,34 @@
-/**
- * The file that `--commands` writes: under a temporary name beside its target until it is
- * complete, so that an interrupted run leaves the old file, or none.
- */
+/** The file that `--commands` writes: the commands of a replay, as the SMMU consumes them. */
 
-import { randomUUID } from "node:crypto";
-import {
-  closeSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  writeSync,
-} from "node:fs";
 import { CommandLog } from "#workloads";
 import { UsageError } from "./errors.js";
+import { statOf, WholeFile } from "./whole-file.js";
 
 export class CommandsFile {
   readonly listener: CommandLog["listener"];
-  readonly #name: string;
-  /** Where a symbolic link leads. */
-  readonly #target: string;
-  readonly #temporary: string;
+  readonly #file: WholeFile;
   readonly #log: CommandLog;
-  #descriptor: number | undefined;
 
   /** `capture` is the file that is read, and so must not be written. */
   constructor(name: string, capture: string) {
-    this.#name = name;
     const old = statOf(name);
-    if (old !== undefined && !old.isFile()) {
-      throw new UsageError(`--commands: ${name} is no regular file; name another file`);
-    }
     const read = statOf(capture);
     if (old !== undefined && old.ino === read?.ino && old.dev === read.dev) {
       throw new UsageError(`--commands: ${name} is the capture itself; name another file`);
     }
-    this.#target = old === undefined ? name : realpathSync(name);
-    this.#temporary = `${this.#target}.${randomUUID()}.tmp`;
-    this.#descriptor = this.#attempt(() => openSync(this.#temporary, "wx"));
-    this.#log = new CommandLog((text) => {
-      const descriptor = this.#descriptor;
-      if (descriptor !== undefined) this.#attempt(() => writeAll(descriptor, text));
-    });
+    this.#file = new WholeFile("--commands", name);
+    this.#log = new CommandLog((text) => this.#file.write(text));
     this.listener = this.#log.listener;
   }
 
   /** Everything was written: gives the file its name. */
   commit(): void {
     this.#log.flush();
-    this.#close();
-    this.#attempt(() => renameSync(this.#temporary, this.#target));
+    this.#file.commit();
   }
 
   /** Removes what is not committed. */
   discard(): void {
-    this.#close();
-    rmSync(this.#temporary, { force: true });
+    this.#file.discard();
   }
-
-  #close(): void {
-    if (this.#descriptor === undefined) return;
-    closeSync(this.#descriptor);
-    this.#descriptor = undefined;
-  }
-
-  #attempt<T>(action: () => T): T {
-    try {
-      return action();
-    } catch (error) {
-      const why = (error as NodeJS.ErrnoException).code ?? String(error);
-      throw new UsageError(`--commands: cannot write ${this.#name} (${why}); name another file`);
-    }
-  }
-}
-
-/** Undefined where there is no such file. */
-function statOf(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch {
-    return undefined;
-  }
-}
-
-/** A full disk may take a part of it only. */
-function writeAll(descriptor: number, text: string): void {
-  const bytes = Buffer.from(text);
-  for (let done = 0; done < bytes.length; ) done += writeSync(descriptor, bytes, done);
 }

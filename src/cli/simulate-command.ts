@@ -19,6 +19,8 @@ import {
 } from "./simulate-options.js";
 import { runPlans } from "./simulate-pool.js";
 import { simulationReport } from "./simulate-report.js";
+import { foldedStacks } from "./simulate-why.js";
+import { WholeFile } from "./whole-file.js";
 
 /** Flags that every kind of load has. */
 export interface CommonFlags {
@@ -33,6 +35,8 @@ export interface CommonFlags {
   readonly ramp: number;
   readonly seed: number;
   readonly workers: number;
+  /** A file for folded stacks, or just the table. */
+  readonly why?: string | true;
   readonly json?: true;
   readonly csv?: true;
 }
@@ -113,6 +117,7 @@ function addCommonOptions(command: Command): Command {
       countOption(1, WORKERS_MAX),
       availableParallelism(),
     )
+    .option("--why [file]", "say where the time went; with a file, as folded stacks too")
     .option("--json", "print JSON instead of a table")
     .addOption(new Option("--csv", "print CSV instead of a table").conflicts("json"));
 }
@@ -128,13 +133,18 @@ async function simulateCommand(
 ): Promise<void> {
   const counts = cpuCountsOf(flags);
   const plans = counts.flatMap((cpus) => flags.mode.map((mode) => planOf(cpus, mode)));
+  const { why } = flags;
+  const file = typeof why === "string" ? new WholeFile("--why", why) : undefined;
   const progress = createProgress();
   const interruption = watchInterrupt();
   try {
     const results = await runPlans(plans, flags.workers, progress, interruption);
+    file?.write(foldedStacks(results));
+    file?.commit();
     process.stdout.write(simulationReport(kind, flags, plans, results));
   } finally {
     interruption.stop();
+    file?.discard();
   }
 }
 
@@ -158,7 +168,7 @@ function commonPlan(flags: CommonFlags, cpus: number, mode: Mode) {
     sync,
     runtimeNs: runtime,
     rampNs: ramp,
-    why: false,
+    why: flags.why !== undefined,
   };
 }
 

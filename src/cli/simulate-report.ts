@@ -4,6 +4,7 @@ import Table from "cli-table3";
 import pc from "picocolors";
 import { type AnyPlan, type SimulationResult, verdictOf } from "#workloads";
 import type { CommonFlags } from "./simulate-command.js";
+import { whyText } from "./simulate-why.js";
 
 const HEAD = [
   "CPUs",
@@ -63,6 +64,7 @@ function jsonReport(
     ...rowOf(result),
     commands: result.commands,
     resources: result.resources,
+    ...(result.why === undefined ? {} : { why: result.why }),
   }));
   const verdicts = byCpus(results).map(([cpus, group]) => ({
     cpus,
@@ -123,6 +125,7 @@ function textReport(plans: readonly AnyPlan[], results: readonly SimulationResul
     const verdict = verdictOf(group);
     if (verdict !== undefined) lines.push(`${cpus} ${cpus === 1 ? "CPU" : "CPUs"}: ${verdict}`);
   }
+  if (plans[0].why) for (const [cpus, group] of byCpus(results)) lines.push(whyText(cpus, group));
   const errors = results.reduce((sum, result) => sum + result.errors, 0);
   if (errors > 0) lines.push(colour.red(`problem: ${errors} requests ended with an error`));
   return `${lines.join("\n")}\n`;

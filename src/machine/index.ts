@@ -51,6 +51,12 @@ export {
   sequentialMachine,
 } from "./sequential.js";
 export { SpinLock, SpinNodes } from "./spinlock.js";
-export { type CpuTime, type TimedMachineFace, type TimedOptions, timedMachine } from "./timed.js";
+export {
+  type CpuTime,
+  type CpuWatch,
+  type TimedMachineFace,
+  type TimedOptions,
+  timedMachine,
+} from "./timed.js";
 export type { Iova, Nanoseconds, Pasid, PhysicalAddress, StreamId } from "./units.js";
 export { WORK_NAMES, Work, type WorkCode, type WorkName } from "./work.js";

@@ -7,13 +7,13 @@
  * Both move its clock forward.
  */
 
-import type { Interrupt } from "./agent.js";
+import type { Cpu, Interrupt } from "./agent.js";
 import type { HeapEntry } from "./agent-heap.js";
 import { assert } from "./assert.js";
 import type { CpuCache } from "./coherence.js";
 import { LineTurn, NO_LINE } from "./line-turn.js";
 import type { Routine, Step, Suspension } from "./routine.js";
-import type { CpuTime, TimedMachine } from "./timed.js";
+import type { CpuTime, CpuWatch, TimedMachine } from "./timed.js";
 import { Access, Op } from "./timed-access.js";
 import { TimedCpu } from "./timed-cpu.js";
 import { LoadStoreUnit } from "./timed-load-store.js";
@@ -48,8 +48,11 @@ export class TimedAgent implements HeapEntry {
   readonly access = new Access();
   /** The step of an access that happened at once. */
   readonly done: Step<number>;
-  /** What routines that run on this agent see of it. */
+  /** What does the agent's accesses. */
   readonly face: TimedCpu;
+  /** What routines see of a CPU: its face, or what watches that. */
+  readonly seen: Cpu;
+  readonly #watch: CpuWatch | undefined;
   readonly #machine: TimedMachine;
   readonly #unit: LoadStoreUnit;
   readonly #turn: LineTurn;
@@ -84,6 +87,8 @@ export class TimedAgent implements HeapEntry {
     const pending = { next: () => this.#nextOfPending(), [Symbol.iterator]: () => pending };
     this.#pending = pending;
     this.face = new TimedCpu(machine, this, this.#unit);
+    this.#watch = cache === undefined ? undefined : machine.watch?.(this.face);
+    this.seen = this.#watch ?? this.face;
   }
 
   // --- what the machine asks ---
@@ -205,12 +210,14 @@ export class TimedAgent implements HeapEntry {
     const below = this.#activations.length === 0 ? undefined : this.access.copy();
     this.access.idle = false;
     this.#isSuspended = false;
-    this.face.work(Work.interrupt);
-    this.#activations.push({ routine: interrupt.handler(this.face), isInterrupt: true, below });
+    this.#watch?.enterInterrupt(interrupt);
+    this.seen.work(Work.interrupt);
+    this.#activations.push({ routine: interrupt.handler(this.seen), isInterrupt: true, below });
   }
 
   #leave(): void {
     const ended = this.#activations.pop() as Activation;
+    if (ended.isInterrupt) this.#watch?.leaveInterrupt();
     if (ended.below !== undefined) {
       this.access.assign(ended.below);
       this.#isSuspended = true;

@@ -36,6 +36,8 @@ export interface TimedOptions {
   readonly cpus?: number;
   readonly seed?: number;
   readonly costs: MachineCosts;
+  /** Makes a watch for each CPU; costs nothing where not given. */
+  readonly watch?: (cpu: Cpu) => CpuWatch;
   /** Range of physical memory for tables and queues; inclusive last. */
   readonly frames?: { readonly base: number; readonly last: number };
 }
@@ -44,6 +46,13 @@ export interface TimedOptions {
 export interface CpuTime {
   readonly busyNs: number;
   readonly idleNs: number;
+}
+
+/** Stands between a CPU and its routines, to see where the time goes. */
+export interface CpuWatch extends Cpu {
+  /** A handler is about to begin, between two accesses or within the one under way. */
+  enterInterrupt(interrupt: Interrupt): void;
+  leaveInterrupt(): void;
 }
 
 export interface TimedMachineFace extends Machine {
@@ -80,6 +89,7 @@ export class TimedMachine implements TimedMachineFace {
   readonly random: Random;
   readonly timers = new TimerQueue();
   readonly costs: MachineCosts;
+  readonly watch: ((cpu: Cpu) => CpuWatch) | undefined;
   readonly coherence: Coherence;
   readonly requests: LineRequests<LineTurn>;
   /** Until this time the running agent may act without asking. */
@@ -100,6 +110,7 @@ export class TimedMachine implements TimedMachineFace {
     assert(cpuCount >= 1 && cpuCount <= CPUS_MAX, `a machine has 1 to ${CPUS_MAX} CPUs`);
     const { base, last } = options.frames ?? DEFAULT_FRAMES;
     this.costs = options.costs;
+    this.watch = options.watch;
     this.coherence = new Coherence(options.costs.cpu);
     this.frames = new FrameAllocator(base, last);
     const seed = options.seed ?? 1;
@@ -110,7 +121,7 @@ export class TimedMachine implements TimedMachineFace {
       const cache = this.coherence.addCpu(id);
       this.#cpuAgents.push(new TimedAgent(this, id, `cpu${id}`, cache));
     }
-    this.cpus = this.#cpuAgents.map((agent) => agent.face);
+    this.cpus = this.#cpuAgents.map((agent) => agent.seen);
     this.#agents.push(...this.#cpuAgents);
   }
 
@@ -124,7 +135,7 @@ export class TimedMachine implements TimedMachineFace {
   start(cpuId: number, body: (cpu: Cpu) => Routine): void {
     const cpu = this.#cpu(cpuId);
     this.#cpuRoutines++;
-    this.#startOn(cpu, body(cpu.face));
+    this.#startOn(cpu, body(cpu.seen));
   }
 
   run(): void {
@@ -149,7 +160,7 @@ export class TimedMachine implements TimedMachineFace {
     this.#startOn(
       cpu,
       (function* () {
-        result = yield* body(cpu.face);
+        result = yield* body(cpu.seen);
         ended = true;
       })(),
     );

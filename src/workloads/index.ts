@@ -24,6 +24,8 @@ export {
   type SimulationPlan,
   type SimulationResult,
   verdictOf,
+  type WhyLine,
+  type WhyReport,
 } from "./simulate/index.js";
 export { requesterIdOf } from "./stream-ids.js";
 export { Survey } from "./survey.js";

@@ -30,6 +30,8 @@ import {
 } from "#hardware/devices";
 import { createSmmuV3, type SmmuV3 } from "#hardware/smmuv3";
 import {
+  type Cpu,
+  type CpuWatch,
   type Iova,
   type PhysicalAddress,
   type SequentialMachineFace,
@@ -69,6 +71,8 @@ export interface SystemOptions {
    * the SMMU has MSIs.
    */
   readonly syncCompletion?: SyncCompletion;
+  /** Sees where the CPUs' time goes; timed machines only. */
+  readonly watch?: (cpu: Cpu) => CpuWatch;
   /** Makes the allocator of each device's addresses; by default the tree with magazines. */
   readonly iovaAllocator?: IovaAllocatorMaker;
 }
@@ -174,7 +178,9 @@ function createMachine(options: SystemOptions): System["machine"] {
   const seed = options.seed ?? 1;
   const { profile } = options;
   if (profile === undefined) return sequentialMachine({ cpus, seed });
-  return timedMachine({ cpus, seed, costs: machineCosts(profile) });
+  const { watch } = options;
+  const watching = watch === undefined ? {} : { watch };
+  return timedMachine({ cpus, seed, costs: machineCosts(profile), ...watching });
 }
 
 function addDevice(

@@ -88,7 +88,7 @@ export class BlockQueue {
     assert(tag !== undefined, "a request is submitted to a queue that has a tag for it");
     request.submittedNs = cpu.now();
     cpu.workNs(submitNs);
-    const startNs = accounts.begin(cpu);
+    const startNs = accounts.beginMap(cpu);
     const isMapped = yield* request.prepare(cpu, device, isRead, block);
     accounts.endMap(cpu, startNs);
     if (!isMapped) {
@@ -140,7 +140,7 @@ export class BlockQueue {
     assert(request !== undefined, "the device completes what it was given");
     this.#requests[tag] = undefined;
     if (statusFieldOf(word) !== 0) this.errors++;
-    const startNs = accounts.begin(cpu);
+    const startNs = accounts.beginUnmap(cpu);
     yield* request.release(cpu, device);
     accounts.endUnmap(cpu, startNs);
     cpu.workNs(completeNs);

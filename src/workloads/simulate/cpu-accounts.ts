@@ -4,6 +4,7 @@
  */
 
 import type { Cpu } from "#machine";
+import { WatchedCpu } from "./watched-cpu.js";
 
 export class CpuAccounts {
   /** By CPU, since the beginning. */
@@ -20,19 +21,32 @@ export class CpuAccounts {
     this.unmapNs = new Float64Array(cpuCount);
   }
 
-  /** To be given to `endMap` or `endUnmap`: the CPU's time outside of interrupts. */
-  begin(cpu: Cpu): number {
-    return cpu.now() - this.interruptNs[cpu.id];
+  /** A map begins; what is returned is for `endMap`. */
+  beginMap(cpu: Cpu): number {
+    if (cpu instanceof WatchedCpu) cpu.enter("map");
+    return this.#ownNs(cpu);
   }
 
-  endMap(cpu: Cpu, begun: number): void {
-    this.mapNs[cpu.id] += this.begin(cpu) - begun;
+  endMap(cpu: Cpu, begunNs: number): void {
+    this.mapNs[cpu.id] += this.#ownNs(cpu) - begunNs;
     this.maps++;
+    if (cpu instanceof WatchedCpu) cpu.leave();
   }
 
-  endUnmap(cpu: Cpu, begun: number): void {
-    this.unmapNs[cpu.id] += this.begin(cpu) - begun;
+  beginUnmap(cpu: Cpu): number {
+    if (cpu instanceof WatchedCpu) cpu.enter("unmap");
+    return this.#ownNs(cpu);
+  }
+
+  endUnmap(cpu: Cpu, begunNs: number): void {
+    this.unmapNs[cpu.id] += this.#ownNs(cpu) - begunNs;
     this.unmaps++;
+    if (cpu instanceof WatchedCpu) cpu.leave();
+  }
+
+  /** The CPU's time outside of interrupts. */
+  #ownNs(cpu: Cpu): number {
+    return cpu.now() - this.interruptNs[cpu.id];
   }
 
   endInterrupt(cpu: Cpu, beganNs: number): void {

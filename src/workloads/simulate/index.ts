@@ -15,6 +15,7 @@ export {
 export type { Resource } from "./resources.js";
 export type { SimulationResult } from "./result.js";
 export { verdictOf } from "./verdict.js";
+export type { WhyLine, WhyReport } from "./why.js";
 
 /** A plan of any kind. */
 export type AnyPlan = BlockPlan;

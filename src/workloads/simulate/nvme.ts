@@ -6,30 +6,19 @@
  */
 
 import { createMessageTarget } from "#hardware/devices";
-import { createSystem, type System } from "../system.js";
+import type { System } from "../system.js";
 import { type BlockDevice, startBlockDevice } from "./block-device.js";
 import { BlockJobs } from "./block-jobs.js";
 import { CpuAccounts } from "./cpu-accounts.js";
-import type { BlockPlan, SimulationPlan } from "./plan.js";
+import type { BlockPlan } from "./plan.js";
 import { Meter, type MeteredDevice, type Snapshot } from "./resources.js";
 import { resultOf, type SimulationResult } from "./result.js";
+import { simulatedSystem } from "./simulated-system.js";
+import type { WhyAccounts } from "./why.js";
 import { Window } from "./window.js";
 
 /** The doorbell of interrupt messages: where QEMU's `virt` board has its ITS. */
 const MESSAGES_BASE = 0x0808_0000;
-
-/** A system as the plan wants it. */
-export function systemOf(plan: SimulationPlan): System {
-  return createSystem({
-    mode: plan.mode,
-    cpus: plan.cpus,
-    smmus: plan.smmus,
-    profile: plan.profile,
-    seed: plan.seed,
-    syncCompletion: plan.sync,
-    ...(plan.commandQueue === undefined ? {} : { commandQueue: plan.commandQueue }),
-  });
-}
 
 export class BlockSimulation {
   readonly #plan: BlockPlan;
@@ -38,10 +27,13 @@ export class BlockSimulation {
   readonly #window = new Window();
   readonly #meter: Meter;
   readonly #snapshots: Snapshot[] = [];
+  readonly #why: WhyAccounts | undefined;
 
   constructor(plan: BlockPlan) {
     this.#plan = plan;
-    this.#system = systemOf(plan);
+    const { system, why } = simulatedSystem(plan);
+    this.#system = system;
+    this.#why = why;
     const { machine, instances } = this.#system;
     const messages = createMessageTarget(machine, MESSAGES_BASE);
     const accounts = new CpuAccounts(plan.cpus);
@@ -56,6 +48,7 @@ export class BlockSimulation {
     machine.call(0, (cpu) => jobs.prepare(cpu, this.#devices));
     this.#window.open(machine.nowNs + plan.rampNs, plan.runtimeNs);
     const { startNs, endNs } = this.#window;
+    why?.open(startNs, endNs);
     const { snapshots, meter } = { snapshots: this.#snapshots, meter: this.#meter };
     machine.addAgent("meter", function* (agent) {
       yield* agent.sleepUntil(startNs);
@@ -84,13 +77,14 @@ export class BlockSimulation {
     const errors = this.#devices
       .flatMap(({ queueOfCpu }) => [...new Set(queueOfCpu)])
       .reduce((count, queue) => count + queue.errors, 0);
-    return resultOf(this.#plan, this.#window, this.#meter, before, after, errors);
+    return resultOf(this.#plan, this.#window, this.#meter, before, after, errors, this.#why);
   }
 }
 
 function meteredDevice({ name, model, link }: BlockDevice): MeteredDevice {
   return {
     name,
+    translationNs: () => model.statistics.translationNs,
     parts: [
       { kind: "media", name, capacity: model.mediaUnits, busyNs: () => model.mediaBusyNs },
       { kind: "controller", name, capacity: 1, busyNs: () => model.statistics.controllerBusyNs },

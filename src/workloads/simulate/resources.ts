@@ -17,6 +17,8 @@ export interface Resource {
 /** What a device says of itself. */
 export interface MeteredDevice {
   readonly name: string;
+  /** Time that its accesses to data took to get through the IOMMU so far. */
+  translationNs(): number;
   /** Time in use so far and capacity per nanosecond, of each part that can be the limit. */
   readonly parts: readonly {
     readonly kind: Resource["kind"];
@@ -36,6 +38,7 @@ export interface Snapshot {
   readonly maps: number;
   readonly unmaps: number;
   readonly interrupts: number;
+  readonly translationNs: number;
   readonly commands: Readonly<Record<string, number>>;
   readonly iotlbHits: number;
   readonly iotlbMisses: number;
@@ -53,11 +56,13 @@ interface Part {
 export class Meter {
   readonly #system: System;
   readonly #accounts: CpuAccounts;
+  readonly #devices: readonly MeteredDevice[];
   readonly #parts: readonly Part[];
 
   constructor(system: System, accounts: CpuAccounts, devices: readonly MeteredDevice[]) {
     this.#system = system;
     this.#accounts = accounts;
+    this.#devices = devices;
     const smmus = system.instances.map((_, index) => smmuPart(system, index));
     this.#parts = [...devices.flatMap(({ parts }) => parts), ...smmus];
   }
@@ -76,6 +81,7 @@ export class Meter {
       maps: accounts.maps,
       unmaps: accounts.unmaps,
       interrupts: accounts.interrupts,
+      translationNs: this.#devices.reduce((total, device) => total + device.translationNs(), 0),
       commands,
       iotlbHits,
       iotlbMisses,

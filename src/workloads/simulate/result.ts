@@ -4,6 +4,7 @@ import type { Mode } from "../mode.js";
 import { type Bottleneck, bottleneckOf } from "./bottleneck.js";
 import type { SimulationPlan } from "./plan.js";
 import type { Meter, Resource, Snapshot } from "./resources.js";
+import type { WhyAccounts, WhyReport } from "./why.js";
 import type { Window } from "./window.js";
 
 export interface SimulationResult {
@@ -24,9 +25,13 @@ export interface SimulationResult {
   /** Commands that the SMMUs consumed, by name. */
   readonly commands: Readonly<Record<string, number>>;
   readonly iotlb: { readonly hits: number; readonly misses: number };
+  /** Time that devices' accesses to data took to get through the IOMMU, all together. */
+  readonly translationNs: number;
   readonly errors: number;
   readonly resources: readonly Resource[];
   readonly bottleneck: Bottleneck;
+  /** If the plan asks for it. */
+  readonly why?: WhyReport;
 }
 
 export function resultOf(
@@ -36,6 +41,7 @@ export function resultOf(
   before: Snapshot,
   after: Snapshot,
   errors: number,
+  why: WhyAccounts | undefined,
 ): SimulationResult {
   const { durationNs, count, latency } = window;
   const resources = meter.resources(before, after, durationNs);
@@ -72,9 +78,11 @@ export function resultOf(
       hits: after.iotlbHits - before.iotlbHits,
       misses: after.iotlbMisses - before.iotlbMisses,
     },
+    translationNs: after.translationNs - before.translationNs,
     errors,
     resources,
     bottleneck: bottleneckOf(usage),
+    ...(why === undefined ? {} : { why: why.report() }),
   };
 }
 

@@ -21,6 +21,8 @@ export interface NvmeStatistics {
   aborts: number;
   readBytes: number;
   writtenBytes: number;
+  /** Time that accesses to data took to get through the IOMMU and into memory, all together. */
+  translationNs: number;
   /** Time that the controller was busy with commands, one after the other. */
   controllerBusyNs: number;
 }
@@ -73,6 +75,7 @@ export class ControllerState {
     aborts: 0,
     readBytes: 0,
     writtenBytes: 0,
+    translationNs: 0,
     controllerBusyNs: 0,
   };
   isEnabled = false;

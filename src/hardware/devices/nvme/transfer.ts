@@ -128,6 +128,7 @@ export class DataMover {
     if (command.isRead) statistics.readBytes += end - from;
     else statistics.writtenBytes += end - from;
     state.active++;
+    const beganNs = agent.now();
     const offset = command.pages[0] % PAGE_BYTES;
     for (let at = from; at < end; ) {
       const inPage = (offset + at) % PAGE_BYTES;
@@ -142,6 +143,7 @@ export class DataMover {
       }
       at += count;
     }
+    statistics.translationNs += agent.now() - beganNs;
     // Writes to memory are posted; reads of it take a round trip.
     const travelNs = command.isRead ? link.latencyNs : 2 * link.latencyNs;
     const passedNs = link.pass(agent.now(), end - from, command.isRead);

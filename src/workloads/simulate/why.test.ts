@@ -1,0 +1,97 @@
+/** Accounting for time: all of it, only once, and without changing anything. */
+
+import { describe, expect, it } from "vitest";
+import { genericArm } from "#platform";
+import { type BlockPlan, createSimulation, type SimulationResult, verdictOf } from "./index.js";
+import { withoutNumbers } from "./why.js";
+
+function run(mode: BlockPlan["mode"], why: boolean, changes: Partial<BlockPlan> = {}) {
+  const simulation = createSimulation({
+    kind: "nvme",
+    mode,
+    cpus: 4,
+    profile: genericArm,
+    seed: 1,
+    devices: 1,
+    smmus: 1,
+    sync: "msi",
+    runtimeNs: 2e6,
+    rampNs: 1e6,
+    why,
+    rw: "randread",
+    blockBytes: 4096,
+    iodepth: 32,
+    numjobs: 4,
+    ...changes,
+  });
+  while (!simulation.runSome(100_000));
+  return simulation.result();
+}
+
+describe.each([
+  ["passthrough", {}],
+  ["strict", {}],
+  ["lazy", {}],
+  ["strict", { sync: "poll", commandQueue: { kind: "spinlock" } }],
+] as const)("%s %o", (mode, changes) => {
+  const watched = run(mode, true, changes);
+
+  it("changes nothing by being watched", () => {
+    const { why, ...rest } = watched;
+    expect(why).toBeDefined();
+    expect(run(mode, false, changes)).toEqual(rest);
+  });
+
+  it("accounts for the CPUs' busy time", () => {
+    const total = watched.why?.totalNs ?? 0;
+    // Accesses that straddle an end of the window are counted whole or not at all.
+    expect(total / (watched.cpuNsPerRequest * watched.count)).toBeCloseTo(1, 1);
+    const sumOf = (sums: Readonly<Record<string, number>> = {}) =>
+      Object.values(sums).reduce((sum, ns) => sum + ns, 0);
+    expect(sumOf(watched.why?.stacks)).toBeCloseTo(total, 3);
+    expect(sumOf(watched.why?.purposes)).toBeCloseTo(total, 3);
+  });
+});
+
+it("strict waits for SYNC within unmaps within interrupts, passthrough waits for nothing", () => {
+  const { why, unmapNs, count } = run("strict", true);
+  const waiting = Object.entries(why?.stacks ?? {}).filter(([stack]) => stack.includes("SYNC"));
+  expect(waiting.map(([stack]) => stack)).toEqual([
+    "nvme queue interrupt;unmap;waiting for SYNC;message",
+  ]);
+  const waitedNs = waiting[0][1];
+  expect(waitedNs).toBeGreaterThan(0.3 * unmapNs * count);
+  expect(waitedNs).toBeLessThan(unmapNs * count);
+  expect(run("passthrough", true).why?.purposes["waiting for SYNC"]).toBeUndefined();
+});
+
+it("names of lines that differ in numbers are one", () => {
+  expect(withoutNumbers("iova cache 3 of cpu12")).toBe("iova cache of cpu");
+});
+
+describe("the verdict", () => {
+  const base = run("passthrough", false);
+  const like = (mode: SimulationResult["mode"], changes: Partial<SimulationResult>) => ({
+    ...base,
+    mode,
+    ...changes,
+  });
+
+  it("says that something else limits when the modes are alike, and what strict costs then", () => {
+    const strict = like("strict", { cpuNsPerRequest: 3 * base.cpuNsPerRequest });
+    expect(verdictOf([base, strict])).toBe(
+      `all modes give the same number: what limits is ${base.bottleneck.text}; ` +
+        "strict takes 3.0 times the CPU time of passthrough",
+    );
+  });
+
+  it("says what a mode loses, and to what", () => {
+    const limit = { kind: "command-queue", text: "the command queue" } as const;
+    const strict = like("strict", { perSecond: base.perSecond / 4, bottleneck: limit });
+    const lazy = like("lazy", { perSecond: 0.99 * base.perSecond });
+    expect(verdictOf([base, strict, lazy])).toBe(
+      "strict loses 75 % against passthrough: the command queue",
+    );
+    expect(verdictOf([strict])).toBeUndefined();
+  });
+});
