@@ -125,6 +125,7 @@ export const SyncSignal = { none: 0, interrupt: 1, event: 2 } as const;
  * RESP of CMD_PRI_RESP, by Linux's names (4.5.2): Response Failure, Invalid Request, Success.
  */
 export const PageResponse = { deny: 0, failure: 1, success: 2 } as const;
+export type PageResponse = (typeof PageResponse)[keyof typeof PageResponse];
 /**
  * RESP of CMD_RESUME, by Linux's names (4.7.1): the bits Ac and Ab. With `terminate` reads
  * return zeros and writes do nothing, where IDR0.TERM_MODEL allows that.

@@ -58,7 +58,12 @@ export const EventField = {
   faultClass: quadField(1, 41, 40),
   /** TTRnW: the table access that was not permitted was a read; F_PERMISSION of class 1 only. */
   tableRead: quadField(1, 44, 44),
+  /** Of a translation request: smallest translation units, and what it asks for. */
   span: quadField(1, 3, 0),
+  asksPrivileged: quadField(1, 28, 28),
+  asksExecute: quadField(1, 29, 29),
+  asksWrite: quadField(1, 30, 30),
+  asksRead: quadField(1, 31, 31),
   /** Input address, all 64 bits; the upper half is negative. */
   inputAddress: addressField(2, 63, 0),
   ipa: addressField(3, 51, 12),
@@ -97,7 +102,15 @@ export const EVENT_FIELDS = {
   C_BAD_STREAMID: substream,
   F_STE_FETCH: { ...substream, ...fetch },
   C_BAD_STE: substream,
-  F_BAD_ATS_TREQ: { ...substream, span: E.span, ...input },
+  F_BAD_ATS_TREQ: {
+    ...substream,
+    span: E.span,
+    asksPrivileged: E.asksPrivileged,
+    asksExecute: E.asksExecute,
+    asksWrite: E.asksWrite,
+    asksRead: E.asksRead,
+    ...input,
+  },
   F_STREAM_DISABLED: stream,
   F_TRANSL_FORBIDDEN: { ...stream, read: E.read, ...input },
   // The SubstreamID is always there: no SSV says so (7.3.9).

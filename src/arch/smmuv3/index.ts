@@ -121,6 +121,7 @@ export {
   IRQ_CFG2,
   IRQ_CTRL,
   PAGE_BYTES,
+  PRIQ_IRQ_CFG2,
   QUEUE_BASE,
   REGISTERS_BYTES,
   Register,

@@ -241,6 +241,11 @@ export type CommandError = (typeof CommandError)[keyof typeof CommandError];
 export const IRQ_CFG0 = { ADDR: addressField(0, 51, 2) } as const;
 /** *_IRQ_CFG1: the 32 bits of data that the MSI writes. */
 export const IRQ_CFG1 = { DATA: field(0, 0, 32) } as const;
+/** PRIQ_IRQ_CFG2, besides what all have. */
+export const PRIQ_IRQ_CFG2 = {
+  /** Interrupt for each last request of a group, not when the queue becomes non-empty. */
+  LO: field(0, 31, 1),
+} as const;
 /** *_IRQ_CFG2. */
 export const IRQ_CFG2 = {
   MEMATTR: field(0, 0, 4),

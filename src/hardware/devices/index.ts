@@ -10,6 +10,14 @@ export {
   deviceRead,
   deviceWrite,
 } from "./dma-engine.js";
+export { Endpoint, type EndpointFaultName } from "./endpoint/endpoint.js";
+export {
+  DEFAULT_ENDPOINT_TIMING,
+  type EndpointOptions,
+  type EndpointStatistics,
+  type EndpointTiming,
+} from "./endpoint/options.js";
+export type { PageNeed } from "./endpoint/page-requests.js";
 export { Link, type LinkTiming } from "./link.js";
 export { createMessageTarget, type MessageTarget } from "./message-target.js";
 export { createNvme, type NvmeModel } from "./nvme/controller.js";

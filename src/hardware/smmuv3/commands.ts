@@ -25,6 +25,7 @@ import {
   SyncSignal,
 } from "#arch/smmuv3";
 import type { Agent, Routine } from "#machine";
+import { type AtsParts, executeAts, isOfAts } from "./ats-commands.js";
 import type { ConfigurationCache } from "./configuration.js";
 import type { FaultInjection } from "./fault-injection.js";
 import { GlobalError, type Interrupts } from "./interrupts.js";
@@ -47,6 +48,7 @@ export class CommandConsumer {
   readonly #interrupts: Interrupts;
   readonly #translator: Translator;
   readonly #stalls: StallBuffer;
+  readonly #ats: AtsParts;
   readonly #inject: FaultInjection;
   readonly #onCommand: CommandObserver | undefined;
   readonly #words = new Uint32Array(COMMAND_WORDS);
@@ -63,6 +65,7 @@ export class CommandConsumer {
     interrupts: Interrupts,
     translator: Translator,
     stalls: StallBuffer,
+    ats: AtsParts,
     inject: FaultInjection,
     onCommand: CommandObserver | undefined,
   ) {
@@ -71,6 +74,7 @@ export class CommandConsumer {
     this.#interrupts = interrupts;
     this.#translator = translator;
     this.#stalls = stalls;
+    this.#ats = ats;
     this.#inject = inject;
     this.#onCommand = onCommand;
     this.#syncs = new PendingSyncs(name);
@@ -139,11 +143,19 @@ export class CommandConsumer {
     if (opcode === Opcode.SYNC && getField(words, 0, F.signal) <= SyncSignal.event) {
       yield* this.#takeSync(agent, index);
       this.#next = queueAdvance(index, 1, sizeLg2);
+      // It may fail, and then nothing behind it must have begun.
+      const { invalidations } = this.#ats;
+      if (invalidations.areOutstanding) yield* agent.idleUntil(this.#syncs.count, isNone);
       return;
     }
+    // What an endpoint is told must not overtake a CMD_SYNC before it.
+    if (opcode === Opcode.ATC_INV) yield* agent.idleUntil(this.#syncs.count, isNone);
     // The load is where the time of the fetch has passed: the caches change at that moment.
     yield* agent.load(registers.doorbell);
-    if (!this.#execute(agent, opcode)) {
+    const isLegal = isOfAts(opcode)
+      ? yield* executeAts(agent, this.#ats, words, opcode)
+      : this.#execute(agent, opcode);
+    if (!isLegal) {
       yield* this.#fail(agent, index, CommandError.illegal);
       return;
     }
@@ -172,6 +184,10 @@ export class CommandConsumer {
     const syncs = this.#syncs;
     const sync = syncs.first;
     yield* this.#translator.drain(agent);
+    if (!(yield* this.#ats.invalidations.settle(agent))) {
+      yield* this.#failSync(agent, sync.index);
+      return;
+    }
     const lateNs = this.#inject.syncDelayNs();
     if (lateNs > 0) yield* agent.delay(lateNs);
     if (sync.signal === SyncSignal.interrupt) {
@@ -193,10 +209,21 @@ export class CommandConsumer {
     return this.#syncs.second?.index ?? this.#next;
   }
 
-  /** CONS stays at the command, with the reason; GERROR tells. */
+  /** An endpoint did not answer: the CMD_SYNC, behind which nothing has begun, is not complete. */
+  *#failSync(agent: Agent, index: number): Routine {
+    yield* this.#stopAt(agent, index, CommandError.atcInvalidationTimeout);
+    this.#syncs.dropFirst();
+    agent.poke(this.#syncs.count, this.#syncs.count.value - 1);
+  }
+
   *#fail(agent: Agent, index: number, error: CommandError): Routine {
-    const { registers } = this.#parts;
     yield* agent.idleUntil(this.#syncs.count, isNone);
+    yield* this.#stopAt(agent, index, error);
+  }
+
+  /** CONS stays at the command, with the reason; GERROR tells. */
+  *#stopAt(agent: Agent, index: number, error: CommandError): Routine {
+    const { registers } = this.#parts;
     yield* agent.store(registers.commandCons, index | deposit(CMDQ_CONS.ERR, error));
     yield* this.#interrupts.globalError(agent, GlobalError.commandQueue);
   }
@@ -225,6 +252,10 @@ export class CommandConsumer {
       case Opcode.RESUME:
       case Opcode.STALL_TERM:
         return timing.resumeNs;
+      case Opcode.ATC_INV:
+        return timing.atcInvalidationNs;
+      case Opcode.PRI_RESP:
+        return timing.pageResponseNs;
       default:
         return 0;
     }

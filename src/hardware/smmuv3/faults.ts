@@ -40,6 +40,28 @@ export function streamDisabled(transaction: Transaction): KnownEvent {
   return { name: "F_STREAM_DISABLED", streamId: transaction.streamId };
 }
 
+/** A translation request that this stream may not make; what it asked for is in the record. */
+export function badTranslationRequest(transaction: Transaction): KnownEvent {
+  const { requestedAccess, iova } = transaction;
+  return {
+    name: "F_BAD_ATS_TREQ",
+    ...sourceOf(transaction),
+    span: 1,
+    asksPrivileged: (requestedAccess & Access.privileged) === 0 ? 0 : 1,
+    asksExecute: (requestedAccess & Access.instruction) === 0 ? 0 : 1,
+    asksWrite: (requestedAccess & Access.write) === 0 ? 0 : 1,
+    asksRead: 1,
+    inputAddress: iova,
+  };
+}
+
+/** A translated access that this stream may not make. */
+export function translationForbidden(transaction: Transaction): KnownEvent {
+  const { read } = accessOf(transaction);
+  const { streamId, iova } = transaction;
+  return { name: "F_TRANSL_FORBIDDEN", streamId, read, inputAddress: iova };
+}
+
 /** A read of a stream table entry or context descriptor that was answered with an abort. */
 export function fetchFault(
   transaction: Transaction,

@@ -13,6 +13,7 @@ import type { RegisterFile } from "./register-file.js";
 /** What the wires lead to; a wire that leads nowhere is not heard. */
 export interface InterruptLines {
   event?: Interrupt | undefined;
+  pri?: Interrupt | undefined;
   gerror?: Interrupt | undefined;
   commandSync?: Interrupt | undefined;
 }
@@ -47,6 +48,13 @@ export class Interrupts {
     if (!this.#registers.eventInterruptEnabled) return;
     const sent = yield* this.#raise(agent, "event", Register.EVENTQ_IRQ_CFG0, this.lines.event);
     if (!sent) yield* this.globalError(agent, GlobalError.eventMsiAbort);
+  }
+
+  /** The PRI queue has become non-empty, or has a complete group more. */
+  *pageRequests(agent: Agent): Routine {
+    if (!this.#registers.priInterruptEnabled) return;
+    const sent = yield* this.#raise(agent, "pri", Register.PRIQ_IRQ_CFG0, this.lines.pri);
+    if (!sent) yield* this.globalError(agent, GlobalError.priMsiAbort);
   }
 
   /** Activates errors in GERROR; those that are active already say nothing new. */

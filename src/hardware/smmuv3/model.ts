@@ -5,7 +5,10 @@
  * and queues in memory only.
  */
 
+import type { AtsPort } from "#hardware/bus";
 import type { Agent, Iova, Machine, Pasid, PhysicalAddress, Routine, StreamId } from "#machine";
+import { AtcInvalidations } from "./atc-invalidations.js";
+import { AtsInterface } from "./ats.js";
 import { type AddressTest, Bus } from "./bus.js";
 import { capabilitiesWith, type SmmuV3Capabilities } from "./capabilities.js";
 import { CommandConsumer, type CommandObserver } from "./commands.js";
@@ -14,6 +17,7 @@ import { EventQueue } from "./event-queue.js";
 import { FaultInjection } from "./fault-injection.js";
 import { type InterruptLines, Interrupts } from "./interrupts.js";
 import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./iotlb.js";
+import { PriQueue } from "./pri-queue.js";
 import { RegisterFile } from "./register-file.js";
 import { StallBuffer } from "./stalls.js";
 import { newStatistics, type SmmuV3Statistics } from "./statistics.js";
@@ -62,6 +66,8 @@ export interface SmmuV3 {
     access: number,
   ): Routine<TranslationStatus>;
   finish(agent: Agent, transaction: Transaction): void;
+  /** For endpoints that cache translations; without IDR0.ATS it refuses them. */
+  readonly ats: AtsPort;
   /** Transactions that are held until software deals with their faults. */
   stalled(): number;
   /** Translations and table pointers that are cached now. */
@@ -99,21 +105,35 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     iotlb,
   };
   const events = new EventQueue(registers, interrupts, bus, statistics, inject);
-  const stalls = new StallBuffer(name, capabilities.stallsMax);
+  const stalls = new StallBuffer(name, capabilities.stallsMax, events);
   registers.onDisabled = (by) => stalls.terminateAll(by);
   const translator = new Translator(name, parts, events, stalls);
+  const invalidations = new AtcInvalidations(name, parts.timing.atcTimeoutNs);
+  const pri = new PriQueue(
+    registers,
+    interrupts,
+    bus,
+    translator,
+    invalidations,
+    statistics,
+    inject,
+  );
   const consumer = new CommandConsumer(
     name,
     parts,
     interrupts,
     translator,
     stalls,
+    { capabilities, registers, invalidations, pri },
     inject,
     options.onCommand,
   );
   machine.registers.add(registers);
   machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
   machine.addAgent(`${name} CMD_SYNCs`, (agent) => consumer.runSyncs(agent));
+  if (capabilities.ats) {
+    machine.addAgent(`${name} ATC timeouts`, (agent) => invalidations.watch(agent));
+  }
   return {
     name,
     base: options.base,
@@ -124,6 +144,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     newTransaction: (streamId, substreamId) => new Transaction(streamId, substreamId),
     translate: (agent, transaction, iova, access) =>
       translator.translate(agent, transaction, iova, access),
+    ats: new AtsInterface(capabilities.ats, translator, invalidations, pri, parts.timing),
     finish: (agent, transaction) => translator.finish(agent, transaction),
     stalled: () => stalls.count,
     cached: () => ({

@@ -17,6 +17,7 @@ import {
   getAddress,
   getField,
   IRQ_CTRL,
+  PRIQ_IRQ_CFG2,
   QUEUE_BASE,
   REGISTERS_BYTES,
   Register,
@@ -38,10 +39,8 @@ import {
   idr5Of,
   type SmmuV3Capabilities,
 } from "./capabilities.js";
+import { EVENT_OFFSETS, OutputRegisters, PRI_OFFSETS } from "./output-registers.js";
 
-/** PRIQEN and ATSCHK do not exist here: no PRI, no ATS. */
-const CR0_WRITABLE = fieldMask(CR0.SMMUEN) | fieldMask(CR0.EVENTQEN) | fieldMask(CR0.CMDQEN);
-const IRQ_CTRL_WRITABLE = fieldMask(IRQ_CTRL.GERROR_IRQEN) | fieldMask(IRQ_CTRL.EVENTQ_IRQEN);
 /** Incoming shareability; bypass is on at reset (QEMU's value too). */
 const GBPA_RESET = 1 << GBPA.SHCFG.shift;
 
@@ -49,10 +48,8 @@ const SERVICE_FAILURE = fieldMask(GERROR.SFM_ERR);
 
 /** Page 0 offsets of the words, which is what the file is indexed by. */
 const PAGE0_BYTES = 0x100;
-const EVENTQ_PROD_WORD = Register.EVENTQ_PROD & 0xffff;
-const EVENTQ_CONS_WORD = Register.EVENTQ_CONS & 0xffff;
 
-/** Writable while CR0.SMMUEN, CMDQEN, EVENTQEN or the interrupt's enable is 0. */
+/** Writable while CR0.SMMUEN, CMDQEN, EVENTQEN, PRIQEN or the interrupt's enable is 0. */
 const GUARDS: ReadonlyMap<number, (file: RegisterFile) => boolean> = new Map([
   [Register.CR2, (file) => file.isEnabled],
   [Register.STRTAB_BASE, (file) => file.isEnabled],
@@ -61,8 +58,12 @@ const GUARDS: ReadonlyMap<number, (file: RegisterFile) => boolean> = new Map([
   [Register.CMDQ_BASE, (file) => file.commandQueueEnabled],
   [Register.CMDQ_BASE + 4, (file) => file.commandQueueEnabled],
   [Register.CMDQ_CONS, (file) => file.commandQueueEnabled],
-  [Register.EVENTQ_BASE, (file) => file.eventQueueEnabled],
-  [Register.EVENTQ_BASE + 4, (file) => file.eventQueueEnabled],
+  [Register.EVENTQ_BASE, (file) => file.events.isEnabled],
+  [Register.EVENTQ_BASE + 4, (file) => file.events.isEnabled],
+  [Register.EVENTQ_PROD, (file) => file.events.isEnabled],
+  [Register.PRIQ_BASE, (file) => file.pageRequests.isEnabled],
+  [Register.PRIQ_BASE + 4, (file) => file.pageRequests.isEnabled],
+  [Register.PRIQ_PROD, (file) => file.pageRequests.isEnabled],
   [Register.GERROR_IRQ_CFG0, (file) => file.gerrorInterruptEnabled],
   [Register.GERROR_IRQ_CFG0 + 4, (file) => file.gerrorInterruptEnabled],
   [Register.GERROR_IRQ_CFG1, (file) => file.gerrorInterruptEnabled],
@@ -71,6 +72,10 @@ const GUARDS: ReadonlyMap<number, (file: RegisterFile) => boolean> = new Map([
   [Register.EVENTQ_IRQ_CFG0 + 4, (file) => file.eventInterruptEnabled],
   [Register.EVENTQ_IRQ_CFG1, (file) => file.eventInterruptEnabled],
   [Register.EVENTQ_IRQ_CFG2, (file) => file.eventInterruptEnabled],
+  [Register.PRIQ_IRQ_CFG0, (file) => file.priInterruptEnabled],
+  [Register.PRIQ_IRQ_CFG0 + 4, (file) => file.priInterruptEnabled],
+  [Register.PRIQ_IRQ_CFG1, (file) => file.priInterruptEnabled],
+  [Register.PRIQ_IRQ_CFG2, (file) => file.priInterruptEnabled],
 ]);
 
 export class RegisterFile implements RegisterBlock {
@@ -79,8 +84,8 @@ export class RegisterFile implements RegisterBlock {
   readonly sizeBytes = REGISTERS_BYTES;
   /** Written by the command agent. */
   readonly commandCons: Cell;
-  /** Written by whoever records an event. */
-  readonly eventProd: Cell;
+  readonly events: OutputRegisters;
+  readonly pageRequests: OutputRegisters;
   /** 1 when the command queue may have become consumable. */
   readonly doorbell: Cell;
   /** Counts writes after which the event queue may be writable. */
@@ -90,21 +95,45 @@ export class RegisterFile implements RegisterBlock {
   readonly #words = new Uint32Array(PAGE0_BYTES / 4);
   /** Fixed registers by offset. */
   readonly #fixed: ReadonlyMap<number, number>;
-  readonly #queueLg2Max: { readonly command: number; readonly event: number };
+  readonly #commandQueueLg2Max: number;
+  readonly #hasPri: boolean;
+  readonly #cr0Writable: number;
+  readonly #irqCtrlWritable: number;
   readonly #streamIdBits: number;
 
   constructor(name: string, base: PhysicalAddress, capabilities: SmmuV3Capabilities) {
     this.name = name;
     this.base = base;
     this.commandCons = loneCell(`${name} CMDQ_CONS`);
-    this.eventProd = loneCell(`${name} EVENTQ_PROD`);
     this.doorbell = loneCell(`${name} doorbell`);
     this.eventQueueChange = loneCell(`${name} event queue change`);
     this.#words[Register.GBPA >> 2] = GBPA_RESET;
-    this.#queueLg2Max = {
-      command: capabilities.commandQueueLg2Max,
-      event: capabilities.eventQueueLg2Max,
-    };
+    const { ats, pri, commandQueueLg2Max, eventQueueLg2Max, priQueueLg2Max } = capabilities;
+    const words = this.#words;
+    this.events = new OutputRegisters(
+      `${name} EVENTQ_PROD`,
+      words,
+      EVENT_OFFSETS,
+      eventQueueLg2Max,
+    );
+    this.pageRequests = new OutputRegisters(
+      `${name} PRIQ_PROD`,
+      words,
+      PRI_OFFSETS,
+      priQueueLg2Max,
+    );
+    this.#commandQueueLg2Max = commandQueueLg2Max;
+    this.#hasPri = pri;
+    this.#cr0Writable =
+      fieldMask(CR0.SMMUEN) |
+      fieldMask(CR0.EVENTQEN) |
+      fieldMask(CR0.CMDQEN) |
+      (ats ? fieldMask(CR0.ATSCHK) : 0) |
+      (pri ? fieldMask(CR0.PRIQEN) : 0);
+    this.#irqCtrlWritable =
+      fieldMask(IRQ_CTRL.GERROR_IRQEN) |
+      fieldMask(IRQ_CTRL.EVENTQ_IRQEN) |
+      (pri ? fieldMask(IRQ_CTRL.PRIQ_IRQEN) : 0);
     this.#streamIdBits = capabilities.streamIdBits;
     const fixed = new Map<number, number>([
       [Register.IDR0, idr0Of(capabilities)],
@@ -130,12 +159,27 @@ export class RegisterFile implements RegisterBlock {
     return this.#bit(Register.CR0, CR0.CMDQEN);
   }
 
-  get eventQueueEnabled(): boolean {
-    return this.#bit(Register.CR0, CR0.EVENTQEN);
+  /** Nothing is written to the PRI queue while the SMMU is off (6.3.9.5). */
+  get takesPageRequests(): boolean {
+    return this.isEnabled && this.pageRequests.isEnabled;
+  }
+
+  /** CR0.ATSCHK: translated accesses are checked by their stream table entry. */
+  get checksTranslated(): boolean {
+    return this.#bit(Register.CR0, CR0.ATSCHK);
   }
 
   get eventInterruptEnabled(): boolean {
     return this.#bit(Register.IRQ_CTRL, IRQ_CTRL.EVENTQ_IRQEN);
+  }
+
+  get priInterruptEnabled(): boolean {
+    return this.#bit(Register.IRQ_CTRL, IRQ_CTRL.PRIQ_IRQEN);
+  }
+
+  /** PRIQ_IRQ_CFG2.LO: the interrupt tells of each complete group. */
+  get priInterruptAtLast(): boolean {
+    return this.#bit(Register.PRIQ_IRQ_CFG2, PRIQ_IRQ_CFG2.LO);
   }
 
   get gerrorInterruptEnabled(): boolean {
@@ -150,6 +194,11 @@ export class RegisterFile implements RegisterBlock {
   /** CR2.E2H: EL2 streams are of EL2 with E2H. */
   get isE2h(): boolean {
     return this.#bit(Register.CR2, CR2.E2H);
+  }
+
+  /** CR2.REC_CFG_ATS: so are configuration errors of translation requests. */
+  get recordsAtsConfiguration(): boolean {
+    return this.#bit(Register.CR2, CR2.REC_CFG_ATS);
   }
 
   /** GBPA.ABORT: what happens to everything while the SMMU is off; when it failed, it aborts. */
@@ -171,27 +220,16 @@ export class RegisterFile implements RegisterBlock {
   }
 
   get commandQueueLg2(): number {
-    return this.#queueLg2(Register.CMDQ_BASE, this.#queueLg2Max.command);
+    const sizeLg2 = getField(this.#words, Register.CMDQ_BASE >> 2, QUEUE_BASE.LOG2SIZE);
+    return Math.min(this.#commandQueueLg2Max, sizeLg2);
   }
 
   get commandQueueBase(): PhysicalAddress {
-    return this.#queueBase(Register.CMDQ_BASE);
+    return getAddress(this.#words, Register.CMDQ_BASE >> 2, QUEUE_BASE.ADDR);
   }
 
   get commandProd(): number {
     return this.#words[Register.CMDQ_PROD >> 2];
-  }
-
-  get eventQueueLg2(): number {
-    return this.#queueLg2(Register.EVENTQ_BASE, this.#queueLg2Max.event);
-  }
-
-  get eventQueueBase(): PhysicalAddress {
-    return this.#queueBase(Register.EVENTQ_BASE);
-  }
-
-  get eventCons(): number {
-    return this.#words[EVENTQ_CONS_WORD >> 2];
   }
 
   get streamIdBits(): number {
@@ -234,9 +272,13 @@ export class RegisterFile implements RegisterBlock {
       case Register.CMDQ_CONS:
         return this.commandCons.value;
       case Register.EVENTQ_PROD:
-        return this.eventProd.value;
+        return this.events.prod.value;
       case Register.EVENTQ_CONS:
-        return this.eventCons;
+        return this.events.cons;
+      case Register.PRIQ_PROD:
+        return this.pageRequests.prod.value;
+      case Register.PRIQ_CONS:
+        return this.pageRequests.cons;
       default:
         return isPlain(offset) ? this.word(offset) : 0;
     }
@@ -257,7 +299,7 @@ export class RegisterFile implements RegisterBlock {
     if (GUARDS.get(offset)?.(this)) return;
     switch (offset) {
       case Register.CR0:
-        this.#words[offset >> 2] = value & CR0_WRITABLE;
+        this.#words[offset >> 2] = value & this.#cr0Writable;
         this.#ring(by);
         this.#eventQueueChanged(by);
         if (extract(value, CR0.SMMUEN) === 0) this.onDisabled?.(by);
@@ -268,7 +310,7 @@ export class RegisterFile implements RegisterBlock {
         this.#words[offset >> 2] = value & ~fieldMask(GBPA.UPDATE);
         return;
       case Register.IRQ_CTRL:
-        this.#words[offset >> 2] = value & IRQ_CTRL_WRITABLE;
+        this.#words[offset >> 2] = value & this.#irqCtrlWritable;
         return;
       case Register.GERRORN:
         this.#words[offset >> 2] = value & GERROR_MASK;
@@ -283,14 +325,22 @@ export class RegisterFile implements RegisterBlock {
         by.poke(this.commandCons, value);
         return;
       case Register.EVENTQ_PROD:
-        if (!this.eventQueueEnabled) by.poke(this.eventProd, value);
+        by.poke(this.events.prod, value);
+        return;
+      case Register.PRIQ_PROD:
+        if (this.#hasPri) by.poke(this.pageRequests.prod, value);
+        return;
+      case Register.PRIQ_CONS:
+        if (this.#hasPri) this.#words[PRI_OFFSETS.cons >> 2] = value;
         return;
       case Register.EVENTQ_CONS:
-        this.#words[EVENTQ_CONS_WORD >> 2] = value;
+        this.#words[EVENT_OFFSETS.cons >> 2] = value;
         this.#eventQueueChanged(by);
         return;
       default:
-        if (isPlain(offset) && isWritable(offset)) this.#words[offset >> 2] = value;
+        if (WRITABLE_OFFSETS.has(offset) || (this.#hasPri && PRI_WRITABLE_OFFSETS.has(offset))) {
+          this.#words[offset >> 2] = value;
+        }
     }
   }
 
@@ -305,14 +355,6 @@ export class RegisterFile implements RegisterBlock {
   #bit(offset: number, of: { word: number; shift: number; width: number }): boolean {
     return extract(this.word(offset), of) !== 0;
   }
-
-  #queueLg2(offset: number, max: number): number {
-    return Math.min(max, getField(this.#words, offset >> 2, QUEUE_BASE.LOG2SIZE));
-  }
-
-  #queueBase(offset: number): PhysicalAddress {
-    return getAddress(this.#words, offset >> 2, QUEUE_BASE.ADDR);
-  }
 }
 
 /** Index and wrap bits. */
@@ -320,10 +362,15 @@ function positionMask(sizeLg2: number): number {
   return (2 << sizeLg2) - 1;
 }
 
-/** Stored as written, at its page-0 offset. */
+/** Readable at its page-0 offset: not the indices, which are in page 1. */
 function isPlain(offset: number): boolean {
-  return offset < PAGE0_BYTES && offset !== EVENTQ_PROD_WORD && offset !== EVENTQ_CONS_WORD;
+  return offset < PAGE0_BYTES && !PAGE1_OFFSETS.has(offset);
 }
+
+const PAGE1_OFFSETS: ReadonlySet<number> = new Set([
+  ...[EVENT_OFFSETS.prod, EVENT_OFFSETS.cons],
+  ...[PRI_OFFSETS.prod, PRI_OFFSETS.cons],
+]);
 
 const WRITABLE_OFFSETS: ReadonlySet<number> = new Set([
   ...[Register.CR1, Register.CR2],
@@ -336,6 +383,9 @@ const WRITABLE_OFFSETS: ReadonlySet<number> = new Set([
   ...[Register.EVENTQ_IRQ_CFG1, Register.EVENTQ_IRQ_CFG2],
 ]);
 
-function isWritable(offset: number): boolean {
-  return WRITABLE_OFFSETS.has(offset);
-}
+/** Where there is a PRI queue. */
+const PRI_WRITABLE_OFFSETS: ReadonlySet<number> = new Set([
+  ...[Register.PRIQ_BASE, Register.PRIQ_BASE + 4],
+  ...[Register.PRIQ_IRQ_CFG0, Register.PRIQ_IRQ_CFG0 + 4],
+  ...[Register.PRIQ_IRQ_CFG1, Register.PRIQ_IRQ_CFG2],
+]);

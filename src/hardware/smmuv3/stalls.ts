@@ -9,12 +9,16 @@
  */
 
 import { ResumeResponse } from "#arch/smmuv3";
+import { type InFlight, NOT_IN_FLIGHT } from "#hardware/bus";
 import { type Agent, assert, type Cell, loneCell, type Routine, type StreamId } from "#machine";
+import type { EventQueue } from "./event-queue.js";
+import { stalledFault } from "./faults.js";
+import type { Transaction } from "./transaction.js";
 
 /** What software has decided; the numbers are those of CMD_RESUME. */
 const UNDECIDED = -1;
 /** No slot is free. */
-export const NO_STAG = -1;
+const NO_STAG = -1;
 const FREE = -1;
 
 interface Slot {
@@ -26,12 +30,14 @@ interface Slot {
 
 export class StallBuffer {
   readonly #name: string;
+  readonly #events: EventQueue;
   readonly #slots: Slot[];
   /** Slots in use; whoever finds all of them taken waits for this. */
   readonly #used: Cell;
 
-  constructor(name: string, stallsMax: number) {
+  constructor(name: string, stallsMax: number, events: EventQueue) {
     this.#name = name;
+    this.#events = events;
     this.#slots = Array.from({ length: stallsMax }, (_, stag) => ({
       streamId: FREE,
       decision: this.#newDecision(stag),
@@ -44,15 +50,33 @@ export class StallBuffer {
     return this.#used.value;
   }
 
-  /** Waits, like further traffic does on a port that is blocked, until a slot is free. */
-  *waitForRoom(agent: Agent): Routine {
-    yield* agent.waitUntil(this.#used, this.#hasRoom);
+  /**
+   * Holds a transaction that has faulted until software decides. Meanwhile it does not count as
+   * in flight: the command that resumes it may lie behind a CMD_SYNC (4.7.3). As long as
+   * software cannot be told, the transaction is to try again as if it had just arrived (7.2.1).
+   */
+  *hold(agent: Agent, transaction: Transaction, inFlight: InFlight): Routine<ResumeResponse> {
+    const stag = this.#events.isWritable ? this.#take(agent, transaction.streamId) : NO_STAG;
+    if (stag === NO_STAG) {
+      leave(agent, transaction, inFlight);
+      // Like further traffic on a port that is blocked.
+      yield* agent.waitUntil(this.#used, this.#hasRoom);
+      yield* this.#events.waitUntilWritable(agent);
+      return ResumeResponse.retry;
+    }
+    const { decision } = this.#slots[stag];
+    transaction.fault = stalledFault(transaction.fault, stag);
+    const isRecorded = yield* this.#events.record(agent, transaction.fault);
+    leave(agent, transaction, inFlight);
+    // Software was not told of it.
+    if (!isRecorded) this.#decide(agent, stag, ResumeResponse.retry);
+    return (yield* agent.waitUntil(decision, isDecided)) as ResumeResponse;
   }
 
   readonly #hasRoom = (used: number): boolean => used < this.#slots.length;
 
   /** Takes a slot: its number is the STAG; `NO_STAG` when all are taken. */
-  take(agent: Agent, streamId: StreamId): number {
+  #take(agent: Agent, streamId: StreamId): number {
     const stag = this.#slots.findIndex((slot) => slot.streamId === FREE);
     if (stag === NO_STAG) return NO_STAG;
     const slot = this.#slots[stag];
@@ -60,21 +84,6 @@ export class StallBuffer {
     slot.decision = this.#newDecision(stag);
     agent.poke(this.#used, this.#used.value + 1);
     return stag;
-  }
-
-  /** Where software's decision on `stag` will be; to be asked for while the slot is held. */
-  decision(stag: number): Cell {
-    return this.#slots[stag].decision;
-  }
-
-  /** Waits for it. */
-  *wait(agent: Agent, decision: Cell): Routine<ResumeResponse> {
-    return (yield* agent.waitUntil(decision, isDecided)) as ResumeResponse;
-  }
-
-  /** Frees the slot of a transaction that software has not been told of. */
-  release(agent: Agent, stag: number): void {
-    this.#decide(agent, stag, ResumeResponse.retry);
   }
 
   /** CMD_RESUME: without effect unless `stag` holds a transaction of that StreamID. */
@@ -107,6 +116,11 @@ export class StallBuffer {
   #newDecision(stag: number): Cell {
     return loneCell(`${this.#name} decision on STAG ${stag}`, UNDECIDED);
   }
+}
+
+function leave(agent: Agent, transaction: Transaction, inFlight: InFlight): void {
+  inFlight.end(agent, transaction.epoch);
+  transaction.epoch = NOT_IN_FLIGHT;
 }
 
 function isDecided(value: number): boolean {

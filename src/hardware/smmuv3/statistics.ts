@@ -21,6 +21,9 @@ export interface SmmuV3Statistics {
   readonly events: Float64Array;
   /** Event records lost: queue full, disabled or not writable. */
   eventsLost: number;
+  /** Page requests queued, and those that were answered at once or dropped. */
+  pageRequests: number;
+  pageRequestsLost: number;
 }
 
 export function newStatistics(): SmmuV3Statistics {
@@ -37,5 +40,7 @@ export function newStatistics(): SmmuV3Statistics {
     // Event types have 8 bits, as opcodes have.
     events: new Float64Array(OPCODE_COUNT),
     eventsLost: 0,
+    pageRequests: 0,
+    pageRequestsLost: 0,
   };
 }

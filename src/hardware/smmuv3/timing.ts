@@ -12,6 +12,14 @@ export interface SmmuV3Timing {
   readonly invalidateTagNs: number;
   /** CMD_RESUME and CMD_STALL_TERM. */
   readonly resumeNs: number;
+  /** CMD_PRI_RESP: the message to the root complex. */
+  readonly pageResponseNs: number;
+  /** CMD_ATC_INV: the message to the root complex; what follows is the endpoint's time. */
+  readonly atcInvalidationNs: number;
+  /** Until an invalidation that an endpoint does not answer is given up. */
+  readonly atcTimeoutNs: number;
+  /** A translation request and its answer, besides the translation and the link. */
+  readonly translationRequestNs: number;
   /** A round that completes CMD_SYNCs, besides the commands before it and transactions. */
   readonly syncNs: number;
   /** A translation that hits the IOTLB. */
@@ -31,6 +39,12 @@ export const DEFAULT_TIMING: SmmuV3Timing = {
   invalidateTagNs: 200,
   // A look into a small buffer, as an address invalidation is.
   resumeNs: 40,
+  // Messages through the root complex's interface: as long as a command's fetch and decoding.
+  pageResponseNs: 20,
+  atcInvalidationNs: 20,
+  translationRequestNs: 20,
+  // What PCI Express gives an endpoint: a minute (Base Specification, 10.3.1).
+  atcTimeoutNs: 60e9,
   syncNs: 100,
   iotlbHitNs: 5,
   walkStepNs: 10,

@@ -39,6 +39,8 @@ export class Transaction {
   leafSizeLg2 = 0;
   /** What the leaf allows, as the bits of permissions.ts. */
   permissions = 0;
+  /** Set when a translation request was answered: bits of `AtsGrant`. */
+  granted = 0;
   /** Set when it was not, except for silent aborts. */
   fault: KnownEvent | undefined;
 
@@ -46,8 +48,12 @@ export class Transaction {
 
   iova: Iova = 0;
   access = 0;
-  /** An endpoint asks for the translation; it makes no access (translation-requests.ts). */
+  /** An endpoint asks for the translation; it makes no access (ats.ts). */
   isRequest = false;
+  /** What it asks for, as `Access` bits. */
+  requestedAccess = 0;
+  /** Output of stage 1, where stage 2 follows. */
+  ipa = 0;
   /** It was stalled, and software has asked for another try. */
   isRetry = false;
   /** Which generation of what is in flight it belongs to. */

@@ -7,28 +7,30 @@
  */
 
 import { POWERS_OF_TWO } from "#arch/lpae";
-import { FaultClass, ResumeResponse } from "#arch/smmuv3";
+import { Eats, FaultClass, ResumeResponse } from "#arch/smmuv3";
 import { InFlight, NOT_IN_FLIGHT } from "#hardware/bus";
-import type { Agent, Iova, Routine } from "#machine";
+import type { Agent, Iova, PhysicalAddress, Routine } from "#machine";
 import {
   Choice,
   type ContextEntry,
   chooseContext,
   type FaultPolicy,
+  type StreamEntry,
   StreamKind,
 } from "./configuration.js";
 import type { EventQueue } from "./event-queue.js";
 import {
+  badTranslationRequest,
   configurationFault,
   inputFault,
   isTranslationFault,
-  stalledFault,
   streamDisabled,
+  translationForbidden,
 } from "./faults.js";
 import { fetchContext, fetchStream } from "./fetch.js";
 import { ALL_PERMISSIONS, allows, combinedPermissions } from "./permissions.js";
 import { checkIpa, findIpa, neededOf, walkIpa } from "./stage2.js";
-import { NO_STAG, type StallBuffer } from "./stalls.js";
+import type { StallBuffer } from "./stalls.js";
 import { type Transaction, TranslationStatus } from "./transaction.js";
 import { WALK_FAULTED, type WalkParts, walk } from "./walk.js";
 
@@ -62,21 +64,21 @@ export class Translator {
     iova: Iova,
     access: number,
   ): Routine<TranslationStatus> {
-    const { registers, configurations, iotlb, statistics, timing } = this.#parts;
-    transaction.epoch = this.#underWay.begin(agent);
-    transaction.iova = iova;
-    transaction.access = access;
-    transaction.fault = undefined;
+    const { registers, iotlb, statistics, timing } = this.#parts;
+    this.#begin(agent, transaction, iova, access);
     // The load is where the transaction arrives: caches are looked at as they are by then.
     yield* agent.load(registers.doorbell);
-    if (!registers.isEnabled) return this.#unconfigured(agent, transaction);
+    if (!registers.isEnabled) {
+      if (transaction.isRequest) return yield* this.#refuse(agent, transaction);
+      return this.#unconfigured(agent, transaction);
+    }
     let stream = transaction.stream;
     if (stream === undefined || !stream.valid) {
-      stream = configurations.stream(transaction.streamId);
-      stream ??= yield* fetchStream(agent, this.#parts, transaction);
+      stream = yield* this.streamOf(agent, transaction);
       if (stream === undefined) return yield* this.#badStream(agent, transaction);
-      transaction.stream = stream;
-      transaction.context = undefined;
+    }
+    if (transaction.isRequest && this.#refusesRequests(stream)) {
+      return yield* this.#refuse(agent, transaction);
     }
     if (stream.kind < StreamKind.stage1) return yield* this.#withoutStage1(agent, transaction);
     let context = transaction.context;
@@ -94,7 +96,7 @@ export class Translator {
     const { asid } = context;
     agent.workNs(timing.iotlbHitNs);
     const index = iotlb.leaves.find(vmid, asid, iova);
-    const isAllowed = index >= 0 && allows(iotlb.leaves.attributes(index), access);
+    const isAllowed = index >= 0 && this.#suffices(transaction, iotlb.leaves.attributes(index));
     // Which of two stages forbids an access, and at which address, only a walk can tell.
     if (index < 0 || (!isAllowed && stream.stage2 !== undefined)) {
       statistics.iotlbMisses++;
@@ -112,6 +114,43 @@ export class Translator {
     transaction.leafSizeLg2 = sizeLg2;
     transaction.permissions = iotlb.leaves.attributes(index);
     return TranslationStatus.ok;
+  }
+
+  /**
+   * An access with an address that an endpoint was given before: only its right to make such
+   * accesses is looked at, and not even that unless CR0.ATSCHK says so (3.9.1.3).
+   */
+  *passTranslated(
+    agent: Agent,
+    transaction: Transaction,
+    address: PhysicalAddress,
+    access: number,
+  ): Routine<TranslationStatus> {
+    const { registers } = this.#parts;
+    this.#begin(agent, transaction, address as number, access);
+    yield* agent.load(registers.doorbell);
+    if (!registers.isEnabled) return yield* this.#forbid(agent, transaction);
+    if (registers.checksTranslated) {
+      const stream = yield* this.streamOf(agent, transaction);
+      const isIllegal = stream?.kind === StreamKind.illegal;
+      if (isIllegal) transaction.fault = configurationFault(transaction, "C_BAD_STE");
+      if (stream === undefined || isIllegal) {
+        return yield* this.#badAtsConfiguration(agent, transaction);
+      }
+      if (stream.kind === StreamKind.abort) return this.#end(agent, transaction);
+      const eats = this.#effectiveEats(stream);
+      if (eats === Eats.refused) return yield* this.#forbid(agent, transaction);
+      // What stage 1 has made of it goes through stage 2.
+      if (eats === Eats.splitStage) return yield* this.#stage2Only(agent, transaction);
+    }
+    return this.#passes(transaction) ? TranslationStatus.ok : this.#end(agent, transaction);
+  }
+
+  #begin(agent: Agent, transaction: Transaction, iova: Iova, access: number): void {
+    transaction.epoch = this.#underWay.begin(agent);
+    transaction.iova = iova;
+    transaction.access = access;
+    transaction.fault = undefined;
   }
 
   /** The device has made its access. */
@@ -137,25 +176,79 @@ export class Translator {
     iotlb.endWalk(transaction);
     if (permissions === WALK_FAULTED) return yield* this.#record(agent, transaction);
     transaction.permissions = permissions;
-    if (!allows(permissions, transaction.access)) return yield* this.#denied(agent, transaction);
-    return TranslationStatus.ok;
+    if (transaction.isRequest || allows(permissions, transaction.access)) {
+      return TranslationStatus.ok;
+    }
+    return yield* this.#denied(agent, transaction);
   }
+
+  /** The transaction's stream table entry; undefined with `fault` set when there is none. */
+  *streamOf(agent: Agent, transaction: Transaction): Routine<StreamEntry | undefined> {
+    if (transaction.stream?.valid) return transaction.stream;
+    let stream = this.#parts.configurations.stream(transaction.streamId);
+    stream ??= yield* fetchStream(agent, this.#parts, transaction);
+    transaction.stream = stream;
+    transaction.context = undefined;
+    return stream;
+  }
+
+  // --- translation requests ---
+
+  /** Answers say what is allowed, unless stage 1 alone is asked for, which is not cached. */
+  #suffices(transaction: Transaction, permissions: number): boolean {
+    if (!transaction.isRequest) return allows(permissions, transaction.access);
+    const { stream } = transaction;
+    return stream === undefined || this.#effectiveEats(stream) !== Eats.splitStage;
+  }
+
+  /** EATS as it counts: not for bypass, and split stages need the check of what comes back. */
+  #effectiveEats(stream: StreamEntry): number {
+    const { kind, eats } = stream;
+    if (kind === StreamKind.bypass) return Eats.refused;
+    if (eats === Eats.splitStage && !this.#parts.registers.checksTranslated) return Eats.refused;
+    return eats === Eats.full || eats === Eats.splitStage ? eats : Eats.refused;
+  }
+
+  #refusesRequests(stream: StreamEntry): boolean {
+    const { kind } = stream;
+    if (kind === StreamKind.abort || kind === StreamKind.illegal) return false;
+    return this.#effectiveEats(stream) === Eats.refused;
+  }
+
+  *#refuse(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
+    transaction.fault = badTranslationRequest(transaction);
+    yield* this.#events.record(agent, transaction.fault);
+    return this.#end(agent, transaction);
+  }
+
+  *#forbid(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
+    transaction.fault = translationForbidden(transaction);
+    yield* this.#events.record(agent, transaction.fault);
+    return this.#end(agent, transaction);
+  }
+
+  /** Errors of configuration that ATS meets are recorded only if software wants that. */
+  *#badAtsConfiguration(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
+    const { fault } = transaction;
+    if (this.#parts.registers.recordsAtsConfiguration && fault !== undefined) {
+      yield* this.#events.record(agent, fault);
+    }
+    return this.#end(agent, transaction);
+  }
+
+  // --- what goes wrong ---
 
   *#denied(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
     transaction.fault = inputFault(transaction, "F_PERMISSION");
     return yield* this.#record(agent, transaction);
   }
 
-  /**
-   * Holds the transaction until software says what becomes of it. Meanwhile it does not count
-   * as under way: the command that resumes it may lie behind a CMD_SYNC (4.7.3). As long as
-   * software cannot be told, the transaction tries again as if it had just arrived (7.2.1).
-   */
+  /** Holds the transaction until software says what becomes of it, and does that. */
   *#stall(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
     // The loop below goes on with it, so that many retries are no deeper than one.
     if (transaction.isRetry) return STALLED_AGAIN;
     for (;;) {
-      const response = yield* this.#hold(agent, transaction);
+      const response = yield* this.#stalls.hold(agent, transaction, this.#underWay);
       if (response !== ResumeResponse.retry) {
         const { readAsZero } = this.#parts.capabilities;
         const isIgnored = response === ResumeResponse.terminate && readAsZero;
@@ -171,22 +264,6 @@ export class Translator {
       transaction.isRetry = false;
       if (status !== STALLED_AGAIN) return status;
     }
-  }
-
-  *#hold(agent: Agent, transaction: Transaction): Routine<ResumeResponse> {
-    const stag = this.#events.isWritable ? this.#stalls.take(agent, transaction.streamId) : NO_STAG;
-    if (stag === NO_STAG) {
-      this.finish(agent, transaction);
-      yield* this.#stalls.waitForRoom(agent);
-      yield* this.#events.waitUntilWritable(agent);
-      return ResumeResponse.retry;
-    }
-    const decision = this.#stalls.decision(stag);
-    transaction.fault = stalledFault(transaction.fault, stag);
-    const isRecorded = yield* this.#events.record(agent, transaction.fault);
-    this.finish(agent, transaction);
-    if (!isRecorded) this.#stalls.release(agent, stag);
-    return yield* this.#stalls.wait(agent, decision);
   }
 
   /** The access has no effect, up to the end of its page. */
@@ -207,6 +284,7 @@ export class Translator {
     if (stage2 === undefined) return TranslationStatus.ok;
     const { iotlb, statistics } = this.#parts;
     const { iova, access } = transaction;
+    transaction.ipa = iova;
     transaction.vmid = transaction.stream?.vmid ?? 0;
     let isThere = findIpa(agent, this.#parts, transaction, iova);
     if (isThere) statistics.iotlbHits++;
@@ -282,6 +360,15 @@ export class Translator {
   /** Ends the transaction with its fault, or holds it, as the configuration says (5.5). */
   *#record(agent: Agent, transaction: Transaction): Routine<TranslationStatus> {
     const { fault } = transaction;
+    if (transaction.isRequest) {
+      if (fault === undefined || !isTranslationFault(fault)) {
+        return yield* this.#badAtsConfiguration(agent, transaction);
+      }
+      // There is no translation: the answer grants nothing.
+      transaction.permissions = 0;
+      transaction.leafSizeLg2 = BYPASS_LEAF_LG2;
+      return TranslationStatus.ok;
+    }
     const policy = policyOf(transaction);
     if (policy.stalls) return yield* this.#stall(agent, transaction);
     if (policy.recordsFaults && fault !== undefined) yield* this.#events.record(agent, fault);

@@ -197,6 +197,7 @@ function* combine(
   stage1: number,
 ): Routine<number> {
   const { access, physicalAddress: ipa } = transaction;
+  transaction.ipa = ipa;
   // What stage 1 refuses never gets to stage 2.
   if (!allows(stage1, access)) return stage1;
   const faultClass = FaultClass.input;
