@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { InputError } from "#analysis";
 import { CaptureError } from "#capture";
+import { addCheckCommand } from "./check-command.js";
 import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
@@ -55,6 +56,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
   addReplayCommand(program, setExitCode);
   addSimulateCommand(program);
   addWalkCommand(program, setExitCode);
+  addCheckCommand(program, setExitCode);
   addDoctorCommand(program);
   return program;
 }

@@ -28,6 +28,7 @@ export interface StackEntry {
 }
 
 export class DporScheduler implements SearchScheduler {
+  readonly isExhaustive = true;
   /** An execution was given up because everybody sleeps. */
   isPruned = false;
   isTooDeep = false;

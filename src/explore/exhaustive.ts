@@ -9,6 +9,7 @@ import type { ExploredMachine } from "#machine";
 import type { SearchScheduler } from "./scheduler.js";
 
 export class ExhaustiveScheduler implements SearchScheduler {
+  readonly isExhaustive = true;
   readonly isPruned = false;
   isTooDeep = false;
   depthMax = 0;

@@ -22,6 +22,8 @@ export interface Harness {
   readonly title: string;
   /** Models it is checked with; the first is the default. */
   readonly memoryModels: readonly MemoryModel[];
+  /** Too large for every run of the tests. */
+  readonly isDeep?: boolean;
   readonly machine: Omit<ExploredOptions, "memoryModel">;
   /** States that a complete search must have reached: else the invariants held for want of action. */
   readonly goals: readonly string[];

@@ -1,9 +1,27 @@
 /** Searching the interleavings and memory reorderings of small systems for what breaks a rule. */
 
+export {
+  type CheckOptions,
+  type CheckReport,
+  type Counterexample,
+  checkHarness,
+  EVENTS_MAX,
+  type Verdict,
+} from "./check-harness.js";
 export { DporScheduler } from "./dpor.js";
 export { ExhaustiveScheduler } from "./exhaustive.js";
 export { check, type Harness, type Reach, type Scenario, ViolationError } from "./harness.js";
 export { findHarness, HARNESSES } from "./harnesses/index.js";
+export {
+  findMutant,
+  loadMutant,
+  MUTANTS,
+  type Mutant,
+  MutantError,
+  patched,
+} from "./mutants/index.js";
+export { type NarratedStep, type Narration, narrate } from "./narrate.js";
+export { RandomWalkScheduler } from "./random-walk.js";
 export { DivergedError, Replayer, type Schedule } from "./schedule.js";
 export type { SearchScheduler } from "./scheduler.js";
 export {
@@ -13,3 +31,5 @@ export {
   type SearchResult,
   type Violation,
 } from "./search.js";
+export { shrink } from "./shrink.js";
+export { sourceLineOf } from "./source-line.js";

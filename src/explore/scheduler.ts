@@ -3,6 +3,8 @@
 import type { Chooser, ExploredMachine } from "#machine";
 
 export interface SearchScheduler extends Chooser {
+  /** Having nothing left means that everything within its bounds was explored. */
+  readonly isExhaustive: boolean;
   /** The execution was left because it repeats what others show. */
   readonly isPruned: boolean;
   /** The execution was left because it got too long. */

@@ -166,7 +166,7 @@ export class Search {
 
   #result(violation: Violation | undefined, seconds: number): SearchResult {
     const isCut = this.#tooDeep > 0 || this.machine.interrupts.wasCut;
-    const isComplete = this.#isExhausted && !isCut;
+    const isComplete = this.#isExhausted && this.#scheduler.isExhaustive && !isCut;
     return {
       harness: this.harness.name,
       memoryModel: this.machine.memoryModel,

@@ -13,6 +13,7 @@ export {
   type Footprint,
   inTurn,
   type MemoryModel,
+  OP_NAMES,
   PROCESSES_MAX,
   type Process,
   ProcessKind,

@@ -89,12 +89,22 @@ export class ExploredAgent implements Cpu {
     return this.isPending && this.performer.canPerform();
   }
 
+  /** Whether its operation is on a cell; on memory or a register. */
+  get isOnCell(): boolean {
+    return this.operation.op <= Op.waitUntil;
+  }
+
+  get isOnAddress(): boolean {
+    return !this.isOnCell && this.operation.op !== Op.fullFence && this.operation.op !== Op.choose;
+  }
+
   /** What its routine is at, in words. */
   describe(): string {
     if (!this.isPending) return "running";
     const { op, cell, address } = this.operation;
-    const at = op <= Op.waitUntil ? cell?.name : `0x${address.toString(16)}`;
-    return `at ${OP_NAMES[op]}${op === Op.fullFence || op === Op.choose ? "" : ` ${at}`}`;
+    if (this.gate?.isClosed) return `polling in vain, at ${OP_NAMES[op]}`;
+    if (this.isOnCell) return `at ${OP_NAMES[op]} ${cell?.name}`;
+    return `at ${OP_NAMES[op]}${this.isOnAddress ? ` 0x${address.toString(16)}` : ""}`;
   }
 
   /** What it waits for goes into the machine's footprint; returns whether it waits at all. */

@@ -5,5 +5,6 @@ export { type Chooser, inTurn } from "./chooser.js";
 export type { Footprint } from "./footprint.js";
 export { Wait } from "./footprint.js";
 export { type ExploredMachine, type ExploredOptions, exploredMachine } from "./machine.js";
+export { OP_NAMES } from "./operation.js";
 export { PROCESSES_MAX, type Process, ProcessKind } from "./processes.js";
 export type { MemoryModel } from "./store-buffer.js";

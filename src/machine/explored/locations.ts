@@ -9,7 +9,7 @@
  */
 
 import type { Cell } from "../cell.js";
-import { FRAME_BYTES } from "../memory.js";
+import { FRAME_BYTES, type PhysicalMemory } from "../memory.js";
 
 export const GRANULE_BYTES = 8;
 const GRANULES_PER_FRAME = FRAME_BYTES / GRANULE_BYTES;
@@ -97,6 +97,15 @@ export class Locations {
     return typeof what === "number" ? `memory 0x${what.toString(16)}` : what.name;
   }
 
+  /** What a location holds now, for people; a granule with its high half first. */
+  valueOf(location: number, memory: PhysicalMemory): string {
+    const what = this.#touched[location];
+    if (what === undefined) return "";
+    if (typeof what !== "number") return what instanceof Thing ? "" : shown(what.value);
+    const [hi, lo] = [memory.read32(what + 4), memory.read32(what)];
+    return hi === 0 ? shown(lo) : `0x${hi.toString(16)}:${lo.toString(16).padStart(8, "0")}`;
+  }
+
   #forgetGranule(address: number): void {
     this.#frameOf(address).numbers[(address & (FRAME_BYTES - 1)) >>> 3] = -1;
   }
@@ -112,6 +121,11 @@ export class Locations {
     this.#lastFrame = frame;
     return frame;
   }
+}
+
+/** Small numbers as they are, others in hex. */
+function shown(value: number): string {
+  return value > 99 ? `0x${value.toString(16)}` : String(value);
 }
 
 /** Something that is touched and is neither a cell nor memory. */

@@ -71,6 +71,8 @@ export class ExploredMachine implements Machine {
   readonly picks: number[] = [];
   /** Called after every event of an exploration. */
   afterEvent: (() => void) | undefined;
+  /** Told of operations when they are announced, and of stores that are buffered: for reports. */
+  onOperation: ((agent: ExploredAgent, isBuffered: boolean) => void) | undefined;
   /** Whether events are counted and told to the chooser: not while a system is set up. */
   #isExploring = false;
   #chooser: Chooser = inTurn;
@@ -116,6 +118,7 @@ export class ExploredMachine implements Machine {
     this.stepCount = 0;
     this.picks.length = 0;
     this.afterEvent = undefined;
+    this.onOperation = undefined;
     this.#isExploring = false;
     this.#isPreparing = false;
     this.#running = -1;
@@ -253,7 +256,8 @@ export class ExploredMachine implements Machine {
   }
 
   /** An agent is about to act: its event before is over. Returns who goes next. */
-  announce(_agent: ExploredAgent): ExploredAgent | undefined {
+  announce(agent: ExploredAgent): ExploredAgent | undefined {
+    this.onOperation?.(agent, false);
     if (this.#isPreparing) return undefined;
     this.#endEvent();
     this.#chosen = this.#next();

@@ -118,6 +118,10 @@ export class Performer {
   // --- stores that go into the buffer ---
 
   bufferCell(cell: Cell, value: number, isRelease: boolean): void {
+    const { operation } = this.#agent;
+    operation.op = Op.store;
+    operation.cell = cell;
+    operation.a = value;
     const store = this.#buffered(this.#machine.locations.ofCell(cell), isRelease);
     store.target = Target.cell;
     store.cell = cell;
@@ -153,6 +157,7 @@ export class Performer {
 
   #buffered(location: number, isRelease: boolean): BufferedStore {
     const buffer = this.#agent.buffer as NonNullable<ExploredAgent["buffer"]>;
+    this.#machine.onOperation?.(this.#agent, true);
     return buffer.add(location, isRelease, this.#machine.currentEvent);
   }
 

@@ -56,6 +56,23 @@ export class Processes {
     return this.list.findIndex((process) => process.name === name);
   }
 
+  /**
+   * As `named`, and a number for one that was not met yet, from what its name says: schedules
+   * of another search name buffers and interrupts that this one will come to.
+   */
+  numberFor(name: string): number {
+    const known = this.named(name);
+    if (known >= 0) return known;
+    const buffer = /^cpu(\d+) buffer(?: (\d+))?$/.exec(name);
+    if (buffer !== null) {
+      const slot = buffer[2] === undefined ? 0 : Number(buffer[2]);
+      return this.ofDrain(Number(buffer[1]), slot, buffer[2] === undefined);
+    }
+    const interrupt = /^(.*) \((\d+)\.(\d+)\)$/.exec(name);
+    assert(interrupt !== null, `"${name}" names a process`);
+    return this.ofInterrupt(Number(interrupt[2]), Number(interrupt[3]), interrupt[1]);
+  }
+
   #find(kind: ProcessKindCode, agentId: number, slot: number): number | undefined {
     return this.#numbers[kind][agentId * SLOTS_PER_AGENT + slot];
   }
