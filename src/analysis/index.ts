@@ -1,6 +1,12 @@
 /** Analysis: what hardware structures, fault reports and memory dumps say, in plain words. */
 
 export { InputError } from "./errors.js";
+export type { Cause, Explained, FaultTarget } from "./explain/explained.js";
+export { HistorySearch, type MappingHistory, type MappingLife } from "./explain/history.js";
+export { LogExplainer } from "./explain/log.js";
+export { type EntryOptions, explainTokens } from "./explain/structure.js";
+export { historyLines, withHistory } from "./explain/verdict.js";
+export { hexTokens, KINDS, type StructureKind } from "./explain/words.js";
 export { type FieldView, hex, sizeText } from "./structures/fields.js";
 export { DumpFile, type DumpOptions, openDump } from "./walk/dump-file.js";
 export { type Listed, type ListedMapping, mergeMappings } from "./walk/listed.js";

@@ -10,6 +10,7 @@ import { CaptureError } from "#capture";
 import { addCheckCommand } from "./check-command.js";
 import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
+import { addExplainCommand } from "./explain-command.js";
 import { printable } from "./printable.js";
 import { addReplayCommand } from "./replay-command.js";
 import { addSimulateCommand } from "./simulate-command.js";
@@ -55,6 +56,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
   addSimulateCommand(program);
+  addExplainCommand(program, setExitCode);
   addWalkCommand(program, setExitCode);
   addCheckCommand(program, setExitCode);
   addDoctorCommand(program);

@@ -40,7 +40,7 @@ function stepLines(step: WalkStep): string[] {
 
 /** `  Config 5 (Q0 3:1): stage 1 translates` */
 export function fieldLine({ name, bits, value, text }: FieldView): string {
-  return `  ${name.padEnd(12)} ${bits.padEnd(8)} ${hex(value).padEnd(10)} ${text}`.trimEnd();
+  return `  ${name.padEnd(14)} ${bits.padEnd(8)} ${hex(value).padEnd(10)} ${text}`.trimEnd();
 }
 
 function outcomeLines(outcome: WalkOutcome): string[] {

@@ -10,6 +10,7 @@ import {
   granuleOfTg1,
   levelSizeLg2,
   outputSizeBits,
+  stage2StartLevel,
   startLevel,
   topTableEntries,
 } from "#arch/lpae";
@@ -18,6 +19,7 @@ import {
   CDS_PER_4K_TABLE,
   CDS_PER_64K_TABLE,
   Cd,
+  CdL1,
   getAddress,
   getField,
   l1DescriptorAddress,
@@ -33,8 +35,19 @@ import {
   StreamWorld,
 } from "#arch/smmuv3";
 import type { SmmuView } from "./registers.js";
-import { stage2StartLevel } from "./stage2-geometry.js";
 import type { Regime } from "./tables.js";
+
+/** Config bits: stage 1 translates, stage 2 translates, anything passes at all. */
+export const CONFIG_STAGE1 = 1;
+export const CONFIG_STAGE2 = 2;
+export const CONFIG_PASSES = 4;
+
+/** EL2 without E2H: one half, no privilege levels. */
+function isEl2World(ste: Uint32Array, smmu: SmmuView): boolean {
+  if (!smmu.hypervisorWorld || smmu.isE2h) return false;
+  const isStage1Only = (getField(ste, 0, Ste.Config) & CONFIG_STAGE2) === 0;
+  return isStage1Only && getField(ste, 0, Ste.STRW) === StreamWorld.el2;
+}
 
 /** Words that matter of a stream table entry or a context descriptor. */
 export const STRUCTURE_WORDS = 16;
@@ -65,29 +78,47 @@ export interface StreamSetup {
   /** Context descriptors of a second-level table; undefined: the table is linear. */
   readonly contextsPerTable: number | undefined;
   readonly defaultSubstream: number;
-  /** The regime has one privilege level. */
-  readonly isHypervisorWorld: boolean;
+  /** The regime has one half and one privilege level. */
+  readonly isEl2: boolean;
   readonly stage2: Regime | undefined;
+  /** S1STALLD: context descriptors must not ask for stalls. */
+  readonly forbidsStalls: boolean;
   readonly recordsStage2Faults: boolean;
+  /** S2PTW: tables and descriptors must not lie in device memory. */
+  readonly protectsTableWalks: boolean;
 }
 
 export function streamSetup(words: Uint32Array, smmu: SmmuView): StreamSetup {
   const config = getField(words, 0, Ste.Config);
-  const format = getField(words, 0, Ste.S1Fmt);
-  const contextsLg2 = getField(words, 0, Ste.S1CDMax);
-  const perTable = format === S1Fmt.twoLevel4K ? CDS_PER_4K_TABLE : CDS_PER_64K_TABLE;
-  const isTwoLevel = contextsLg2 > 0 && format !== S1Fmt.linear;
-  const hasStage2 = (config & 2) !== 0;
+  const contextsLg2 = smmu.substreamIdBits === 0 ? 0 : getField(words, 0, Ste.S1CDMax);
+  const perTable = contextsLg2 === 0 ? undefined : PER_TABLE[getField(words, 0, Ste.S1Fmt)];
+  const hasStage2 = (config & CONFIG_STAGE2) !== 0;
+  const tableBytes =
+    perTable === undefined ? CD_BYTES * 2 ** contextsLg2 : (8 * 2 ** contextsLg2) / perTable;
   return {
     config: CONFIG_NAMES[config] ?? "abort",
-    contextTable: getAddress(words, 0, Ste.S1ContextPtr),
+    // Tables are aligned to their size.
+    contextTable: alignedTo(getAddress(words, 0, Ste.S1ContextPtr), Math.max(64, tableBytes)),
     contextsLg2,
-    contextsPerTable: isTwoLevel ? perTable : undefined,
+    contextsPerTable: perTable,
     defaultSubstream: getField(words, 0, Ste.S1DSS),
-    isHypervisorWorld: !hasStage2 && getField(words, 0, Ste.STRW) === StreamWorld.el2,
+    isEl2: isEl2World(words, smmu),
     stage2: hasStage2 ? stage2Regime(words, smmu) : undefined,
-    recordsStage2Faults: getField(words, 0, Ste.S2R) === 1,
+    forbidsStalls: getField(words, 0, Ste.S1STALLD) === 1,
+    recordsStage2Faults: isRecorded(getField(words, 0, Ste.S2R), getField(words, 0, Ste.S2S)),
+    protectsTableWalks: getField(words, 0, Ste.S2PTW) === 1,
   };
+}
+
+/** Descriptors of a second-level table by S1Fmt; reserved format 3 behaves as a linear table. */
+const PER_TABLE: Readonly<Record<number, number>> = {
+  [S1Fmt.twoLevel4K]: CDS_PER_4K_TABLE,
+  [S1Fmt.twoLevel64K]: CDS_PER_64K_TABLE,
+};
+
+/** What stalls is recorded, whatever R says. */
+function isRecorded(r: number, s: number): boolean {
+  return r === 1 || s === 1;
 }
 
 const CONFIG_NAMES: Readonly<Record<number, StreamSetup["config"]>> = {
@@ -102,16 +133,17 @@ function stage2Regime(words: Uint32Array, smmu: SmmuView): Regime | undefined {
   const granuleLg2 = granuleOfTg0(getField(words, 0, Ste.S2TG));
   if (granuleLg2 === undefined) return undefined;
   const start = stage2StartLevel(granuleLg2, getField(words, 0, Ste.S2SL0));
-  if (start === undefined) return undefined;
+  if (start < 0) return undefined;
   const inputBits = 64 - getField(words, 0, Ste.S2T0SZ);
   const entries = 2 ** Math.max(0, inputBits - levelSizeLg2(granuleLg2, start));
+  const outputBits = Math.min(outputSizeBits(getField(words, 0, Ste.S2PS)), smmu.outputBits);
   return {
     stage: 2,
     granuleLg2,
     inputBits,
     startLevel: start,
-    table: alignedTo(getAddress(words, 0, Ste.S2TTB), entries * ENTRY_BYTES),
-    outputBits: Math.min(outputSizeBits(getField(words, 0, Ste.S2PS)), smmu.outputBits),
+    table: alignedTable(getAddress(words, 0, Ste.S2TTB), entries, outputBits),
+    outputBits,
     ignoresTableAttributes: true,
     ignoresAccessFlag: getField(words, 0, Ste.S2AFFD) === 1,
   };
@@ -140,7 +172,8 @@ export function chooseContext(setup: StreamSetup, substreamId: number | undefine
     return bad(`SubstreamID ${substreamId} is not below 2^S1CDMax = ${2 ** contextsLg2}`);
   }
   if (substreamId === 0 && defaultSubstream === S1Dss.substream0) {
-    return bad("SubstreamID 0 is that of traffic without one (S1DSS = 2)");
+    const why = "SubstreamID 0 is that of traffic without one (S1DSS = 2)";
+    return { event: "F_STREAM_DISABLED", why };
   }
   return { index: substreamId };
 }
@@ -148,6 +181,19 @@ export function chooseContext(setup: StreamSetup, substreamId: number | undefine
 /** Address of the level-1 descriptor for context `index` of a two-level table. */
 export function contextL1Address(setup: StreamSetup, index: number): number {
   return setup.contextTable + Math.floor(index / (setup.contextsPerTable ?? 1)) * 8;
+}
+
+/** A second-level table's address; undefined where a level-1 descriptor names none (3.4.3). */
+export function contextLeafTable(
+  setup: StreamSetup,
+  l1: Uint32Array,
+  smmu: SmmuView,
+): number | undefined {
+  if (getField(l1, 0, CdL1.V) === 0) return undefined;
+  const pointer = getAddress(l1, 0, CdL1.L2Ptr);
+  // An intermediate address is stage 2's business.
+  if (setup.stage2 === undefined && pointer >= 2 ** smmu.outputBits) return undefined;
+  return alignedTo(pointer, (setup.contextsPerTable ?? 1) * CD_BYTES);
 }
 
 /** Address of context descriptor `index` within `table`. */
@@ -168,9 +214,9 @@ export interface ContextSetup {
   readonly memoryAttributes: readonly number[];
 }
 
-export function contextSetup(words: Uint32Array, smmu: SmmuView): ContextSetup {
+export function contextSetup(words: Uint32Array, isEl2: boolean, smmu: SmmuView): ContextSetup {
   const outputBits = Math.min(outputSizeBits(getField(words, 0, Cd.IPS)), smmu.outputBits);
-  const flag = (name: "EPD0" | "EPD1" | "HAD0" | "HAD1" | "AFFD" | "R" | "WXN" | "PAN"): boolean =>
+  const flag = (name: "EPD0" | "EPD1" | "HAD0" | "HAD1" | "AFFD" | "WXN" | "PAN"): boolean =>
     getField(words, 0, Cd[name]) === 1;
   const regimeOf = (
     isDisabled: boolean,
@@ -186,7 +232,7 @@ export function contextSetup(words: Uint32Array, smmu: SmmuView): ContextSetup {
       granuleLg2,
       inputBits,
       startLevel: startLevel(granuleLg2, inputBits),
-      table: alignedTo(ttb, ENTRY_BYTES * topTableEntries(granuleLg2, inputBits)),
+      table: alignedTable(ttb, topTableEntries(granuleLg2, inputBits), outputBits),
       outputBits,
       ignoresTableAttributes,
       ignoresAccessFlag: flag("AFFD"),
@@ -199,18 +245,24 @@ export function contextSetup(words: Uint32Array, smmu: SmmuView): ContextSetup {
   const mair = new Uint8Array(Uint32Array.of(words[6], words[7]).buffer);
   return {
     asid: getField(words, 0, Cd.ASID) & (smmu.asid16 ? 0xffff : 0xff),
-    lower: regimeOf(flag("EPD0"), tg0, t0sz, getAddress(words, 0, Cd.TTB0), flag("HAD0")),
-    upper: regimeOf(flag("EPD1"), tg1, t1sz, getAddress(words, 0, Cd.TTB1), flag("HAD1")),
-    recordsFaults: flag("R"),
+    // EPD0 and EPD1 are ignored in EL2; TTB1 does not exist there.
+    lower: regimeOf(!isEl2 && flag("EPD0"), tg0, t0sz, getAddress(words, 0, Cd.TTB0), flag("HAD0")),
+    upper: regimeOf(isEl2 || flag("EPD1"), tg1, t1sz, getAddress(words, 0, Cd.TTB1), flag("HAD1")),
+    recordsFaults: isRecorded(getField(words, 0, Cd.R), getField(words, 0, Cd.S)),
     writableIsNotExecutable: flag("WXN"),
     privilegedAccessNever: flag("PAN"),
     memoryAttributes: [...mair],
   };
 }
 
-/** A table's base is aligned to the table, at least to 64 bytes: lower bits do not count. */
+/** A translation table is aligned to itself, with 52-bit addresses at least to 64 bytes. */
+function alignedTable(address: number, entries: number, outputBits: number): number {
+  return alignedTo(address, Math.max(outputBits === 52 ? 64 : ENTRY_BYTES, entries * ENTRY_BYTES));
+}
+
+/** Lower bits of a base do not count. */
 function alignedTo(address: number, bytes: number): number {
-  return address - (address % Math.max(64, bytes));
+  return address - (address % bytes);
 }
 
 /** Entries of the first table of a regime. */

@@ -8,10 +8,11 @@
  */
 
 import { bitsPerLevel, EntryKind, entryAddress, entryKind, LO_AF, levelSizeLg2 } from "#arch/lpae";
-import { CD_BYTES, Cd, CdL1, getAddress, getField, STE_BYTES, Ste } from "#arch/smmuv3";
+import { CD_BYTES, Cd, getField, STE_BYTES, Ste } from "#arch/smmuv3";
 import { hex, hexWord } from "../structures/fields.js";
 import {
   type ContextSetup,
+  contextLeafTable,
   contextSetup,
   firstTableEntries,
   STRUCTURE_WORDS,
@@ -172,9 +173,9 @@ class Lister {
     for (const { offset, words } of this.#behindStage2(setup, contextTable, l1Count * 8)) {
       const l1 = words.slice();
       for (let at = 0; at < l1.length; at += 2) {
-        if (getField(l1, at, CdL1.V) === 0) continue;
         const first = (offset / 8 + at / 2) * contextsPerTable;
-        const table = getAddress(l1, at, CdL1.L2Ptr);
+        const table = contextLeafTable(setup, l1.subarray(at, at + 2), this.#smmu);
+        if (table === undefined) continue;
         if (!this.#ledger.isNew(table, ROLE_CONTEXTS_L2)) {
           const text = `context descriptors at ${hex(table)} were listed before`;
           yield { kind: "repeat", streamId, text };
@@ -220,17 +221,16 @@ class Lister {
     setup: StreamSetup,
     cd: Uint32Array,
   ): Generator<Listed, void, undefined> {
-    const problems = cdProblems(cd, this.#smmu);
+    const problems = cdProblems(cd, setup, this.#smmu);
     if (problems.length > 0) {
       const which = substreamId === undefined ? "" : `SubstreamID ${substreamId}: `;
       yield problem(streamId, `${which}C_BAD_CD: ${problems.join("; ")}`);
       return;
     }
-    const context = contextSetup(cd, this.#smmu);
+    const context = contextSetup(cd, setup.isEl2, this.#smmu);
     for (const regime of [context.lower, context.upper]) {
       if (regime === undefined) continue;
       const isUpper = regime === context.upper;
-      if (isUpper && setup.isHypervisorWorld) continue;
       yield* this.#tables(streamId, substreamId, setup, regime, context, regime.table, isUpper);
     }
   }
@@ -318,7 +318,7 @@ class Lister {
         : stage1Permissions(lo, hi, visit.limits, {
             writableIsNotExecutable: context.writableIsNotExecutable,
             privilegedAccessNever: context.privilegedAccessNever,
-            hasOneLevel: setup.isHypervisorWorld,
+            hasOneLevel: setup.isEl2,
           });
     return {
       kind: "mapping",

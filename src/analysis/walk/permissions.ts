@@ -12,6 +12,8 @@ import {
   HI_XN_TABLE,
   LO_AP_READ_ONLY,
   LO_AP_UNPRIVILEGED,
+  LO_S2_MEM_ATTR_MASK,
+  LO_S2_MEM_ATTR_SHIFT,
   LO_S2_READ,
   LO_S2_WRITE,
 } from "#arch/lpae";
@@ -83,9 +85,14 @@ export function stage2Permissions(lo: number, hi: number, isExtended: boolean): 
   const upper = (hi & HI_UXN) !== 0;
   const neverPrivileged = isExtended ? upper !== ((hi & HI_PXN) !== 0) : upper;
   return {
-    unprivileged: { read, write, execute: read && !upper },
-    privileged: { read, write, execute: read && !neverPrivileged },
+    unprivileged: { read, write, execute: !upper },
+    privileged: { read, write, execute: !neverPrivileged },
   };
+}
+
+/** MemAttr of 0 to 3: what the leaf maps is device memory (without FWB). */
+export function isStage2Device(lo: number): boolean {
+  return (lo & LO_S2_MEM_ATTR_MASK) >>> LO_S2_MEM_ATTR_SHIFT < 4;
 }
 
 /** What both stages allow. */

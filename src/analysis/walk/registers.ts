@@ -18,7 +18,6 @@ import {
   IDR3,
   IDR5,
   ST_LEVEL_TWO,
-  STALL_MODEL_TERMINATE_ONLY,
   STE_BYTES,
   STRTAB_BASE,
   STRTAB_BASE_CFG,
@@ -55,8 +54,15 @@ export interface SmmuView {
   readonly hypervisorWorld: boolean;
   readonly asid16: boolean;
   readonly vmid16: boolean;
-  /** Faults may stall (IDR0.STALL_MODEL is not 1). */
-  readonly stalls: boolean;
+  /** EL2 streams are EL2-E2H (CR2.E2H). */
+  readonly isE2h: boolean;
+  readonly ats: boolean;
+  /** IDR0.NS1ATS = 0. */
+  readonly splitStageAts: boolean;
+  /** IDR0.STALL_MODEL. */
+  readonly stallModel: number;
+  /** IDR0.HTTU: hardware updates of access flag (1) and dirty state (2). */
+  readonly httu: number;
   /** Faults always abort (IDR0.TERM_MODEL). */
   readonly alwaysAborts: boolean;
   readonly outputBits: number;
@@ -169,7 +175,7 @@ export function viewSmmu(registers: RegisterValues): SmmuView {
   const cr2 = low("CR2", 2, "unknown StreamIDs are taken as recorded");
   // All ones but for what would forbid something.
   const idr0 = low("IDR0", PERMISSIVE_IDR0, "any feature is taken as present");
-  const idr1 = low("IDR1", 0x514, "32-bit StreamIDs and 20-bit SubstreamIDs are assumed");
+  const idr1 = low("IDR1", 0x520, "32-bit StreamIDs and 20-bit SubstreamIDs are assumed");
   const idr3 = low("IDR3", 0x210, "XNX and small tables are assumed");
   const idr5 = low("IDR5", 0x476, "52-bit addresses and all granules are assumed");
   return {
@@ -184,7 +190,11 @@ export function viewSmmu(registers: RegisterValues): SmmuView {
     hypervisorWorld: extract(idr0, IDR0.HYP) === 1,
     asid16: extract(idr0, IDR0.ASID16) === 1,
     vmid16: extract(idr0, IDR0.VMID16) === 1,
-    stalls: extract(idr0, IDR0.STALL_MODEL) !== STALL_MODEL_TERMINATE_ONLY,
+    isE2h: extract(cr2, CR2.E2H) === 1,
+    ats: extract(idr0, IDR0.ATS) === 1,
+    splitStageAts: extract(idr0, IDR0.NS1ATS) === 0,
+    stallModel: extract(idr0, IDR0.STALL_MODEL),
+    httu: extract(idr0, IDR0.HTTU),
     alwaysAborts: extract(idr0, IDR0.TERM_MODEL) === 1,
     outputBits: OUTPUT_SIZE_BITS[extract(idr5, IDR5.OAS)] ?? 52,
     granules: {
@@ -199,8 +209,8 @@ export function viewSmmu(registers: RegisterValues): SmmuView {
   };
 }
 
-/** S1P, S2P, AArch64 tables, HYP, 16-bit ASIDs and VMIDs, CD2L, stalls, two-level stream table. */
-const PERMISSIVE_IDR0 = 0x080c_120b;
+/** Both stages, AArch64 tables, HTTU 2, HYP, 16-bit ASIDs and VMIDs, CD2L, two-level table. */
+const PERMISSIVE_IDR0 = 0x080c_128b;
 
 function viewStreamTable(
   base: bigint,

@@ -4,7 +4,7 @@
  * find. How the hardware would end is a value; a test compares it with the model in hardware/.
  */
 
-import { Cd, CdL1, type EventName, getAddress, getField } from "#arch/smmuv3";
+import { Cd, type EventName, getField } from "#arch/smmuv3";
 import { memoryTypeText, viewCd, viewCdL1 } from "../structures/context.js";
 import { type FieldView, hex, hexWords } from "../structures/fields.js";
 import { viewSte, viewStreamL1 } from "../structures/stream.js";
@@ -13,6 +13,7 @@ import {
   chooseContext,
   contextAddress,
   contextL1Address,
+  contextLeafTable,
   contextSetup,
   firstStreamAddress,
   STRUCTURE_WORDS,
@@ -26,6 +27,7 @@ import {
   ALL_PERMISSIONS,
   allowsAccess,
   both,
+  isStage2Device,
   type Permissions,
   stage1Permissions,
   stage2Permissions,
@@ -154,9 +156,9 @@ class Walker {
     }
     const cd = this.#contextDescriptor(stream, choice.index);
     if ("outcome" in cd) return cd.outcome;
-    const problems = cdProblems(cd.words, this.#smmu);
+    const problems = cdProblems(cd.words, stream, this.#smmu);
     if (problems.length > 0) return this.#fault("C_BAD_CD", problems);
-    return this.#stage1(stream, contextSetup(cd.words, this.#smmu));
+    return this.#stage1(stream, contextSetup(cd.words, stream.isEl2, this.#smmu));
   }
 
   #contextDescriptor(
@@ -172,11 +174,12 @@ class Walker {
       if ("outcome" in l1) return l1;
       const fields = viewCdL1(l1.words);
       this.#step(what, at.address, l1.words, fields, fields.map(({ text }) => text).join(", "));
-      if (getField(l1.words, 0, CdL1.V) === 0) {
+      const leaf = contextLeafTable(stream, l1.words, this.#smmu);
+      if (leaf === undefined) {
         const why = `the level-1 descriptor for SubstreamID ${index} is invalid`;
         return { outcome: this.#fault("C_BAD_SUBSTREAMID", [why]) };
       }
-      table = getAddress(l1.words, 0, CdL1.L2Ptr);
+      table = leaf;
     }
     const ipa = contextAddress(stream, table, index);
     const at = this.#behindStage2(stream, ipa, "context descriptor");
@@ -199,7 +202,7 @@ class Walker {
     const input: FaultPlace = { faultClass: "input address", isRecorded: context.recordsFaults };
     const regime = iova < 0 ? context.upper : context.lower;
     const half = iova < 0 ? "upper" : "lower";
-    if (regime === undefined || (iova < 0 && stream.isHypervisorWorld)) {
+    if (regime === undefined) {
       return this.#fault("F_TRANSLATION", [`the ${half} half has no tables (EPD)`], input);
     }
     // The offset within the region is the same in either half.
@@ -220,7 +223,7 @@ class Walker {
     const permissions = stage1Permissions(leaf.lo, leaf.hi, leaf.limits, {
       writableIsNotExecutable: context.writableIsNotExecutable,
       privilegedAccessNever: context.privilegedAccessNever,
-      hasOneLevel: stream.isHypervisorWorld,
+      hasOneLevel: stream.isEl2,
     });
     const denied = this.#denied(permissions, input);
     if (denied !== undefined) return denied;
@@ -249,6 +252,8 @@ class Walker {
   }
 
   #stage2Only(stream: StreamSetup): WalkOutcome {
+    const passed = this.#pass();
+    if (passed.kind !== "translated") return passed;
     const result = this.#behindStage2(stream, this.#request.iova, "input address");
     if ("outcome" in result) return result.outcome;
     return {
@@ -285,9 +290,7 @@ class Walker {
     const permissions = stage2Permissions(leaf.lo, leaf.hi, isExtended);
     const denied = isInput
       ? this.#denied(permissions, place)
-      : permissions.privileged.read
-        ? undefined
-        : this.#fault("F_PERMISSION", ["stage 2 does not allow reading it (S2AP)"], place);
+      : this.#unreadable(stream, leaf, permissions, place);
     if (denied !== undefined) return { outcome: denied };
     const offset = ipa % leaf.sizeBytes;
     return {
@@ -296,6 +299,20 @@ class Walker {
       bytesLeft: leaf.sizeBytes,
       permissions,
     };
+  }
+
+  /** Tables and descriptors behind stage 2 have to be readable, and no device where S2PTW says. */
+  #unreadable(
+    stream: StreamSetup,
+    leaf: Leaf,
+    permissions: Permissions,
+    place: FaultPlace,
+  ): WalkFault | undefined {
+    if (!permissions.privileged.read) {
+      return this.#fault("F_PERMISSION", ["stage 2 does not allow reading it (S2AP)"], place);
+    }
+    if (!stream.protectsTableWalks || !isStage2Device(leaf.lo)) return undefined;
+    return this.#fault("F_PERMISSION", ["it lies in device memory (S2PTW = 1)"], place);
   }
 
   #walk(
