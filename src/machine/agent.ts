@@ -11,6 +11,7 @@
  */
 
 import type { Cell } from "./cell.js";
+import type { PollPauses } from "./poll-register.js";
 import type { Routine, Step } from "./routine.js";
 import type { PhysicalAddress } from "./units.js";
 import type { WorkCode } from "./work.js";
@@ -87,6 +88,8 @@ export interface Agent {
   waitUntilMemory32(address: PhysicalAddress, test: CellTest, timeoutNs: number): Step<number>;
 
   // Device registers.
+  /** For `pollRegister32`, where a machine can do better than look again and again. */
+  pollRegister32?(address: PhysicalAddress, test: CellTest, pauses: PollPauses): Step<number>;
   readRegister32(address: PhysicalAddress): Step<number>;
   readRegister64(address: PhysicalAddress): Step<number>;
   writeRegister32(address: PhysicalAddress, value: number): Step<void>;

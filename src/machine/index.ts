@@ -22,6 +22,7 @@ export {
 export { FrameAllocator, OutOfFramesError } from "./frames.js";
 export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
+export { type PollPauses, pollRegister32 } from "./poll-register.js";
 export {
   findQemu,
   howToInstall,

@@ -8,6 +8,7 @@
 
 import type { Agent } from "./agent.js";
 import { assert, hex } from "./assert.js";
+import type { Cell } from "./cell.js";
 
 export interface RegisterBlock {
   readonly name: string;
@@ -21,6 +22,8 @@ export interface RegisterBlock {
   readonly announces?: boolean;
   read32(offset: number, by: Agent): number;
   write32(offset: number, value: number, by: Agent): void;
+  /** The cell that alone decides what `read32` returns, where there is one and reads do nothing. */
+  cellOf32?(offset: number): Cell | undefined;
   /** Returns the low half and leaves the high half in `by.hi`. */
   read64(offset: number, by: Agent): number;
   write64(offset: number, lo: number, hi: number, by: Agent): void;

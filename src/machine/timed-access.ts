@@ -8,6 +8,7 @@
 
 import type { CellTest } from "./agent.js";
 import type { Cell } from "./cell.js";
+import type { PollPauses } from "./poll-register.js";
 
 /** Kinds of access. */
 export const Op = {
@@ -34,6 +35,7 @@ export const Op = {
   readRegister: 20,
   writeRegister: 21,
   sleep: 22,
+  pollRegister: 23,
 } as const;
 /** The codes up to here are single accesses to a cell, to a cell or a word of memory. */
 export const OP_LAST_ON_CELL = Op.fetchXor;
@@ -47,6 +49,7 @@ export const IS_LOAD = Object.values(Op).map((op) => LOADS.includes(op));
 export const IS_STORE = Object.values(Op).map((op) => STORES.includes(op));
 
 const NO_BLOCK = new Uint8Array(0);
+const NO_PAUSES: PollPauses = { lastNs: 0, next: () => -1 };
 const always: CellTest = () => true;
 
 export class Access {
@@ -60,6 +63,7 @@ export class Access {
   d = 0;
   block: Uint8Array = NO_BLOCK;
   test: CellTest = always;
+  pauses: PollPauses = NO_PAUSES;
   /** Time that passes until the access is over counts as idle. */
   idle = false;
 
@@ -79,6 +83,7 @@ export class Access {
     this.d = other.d;
     this.block = other.block;
     this.test = other.test;
+    this.pauses = other.pauses;
     this.idle = other.idle;
   }
 

@@ -113,6 +113,11 @@ export class TimedAgent implements HeapEntry {
     return this.#irqDisableDepth === 0;
   }
 
+  /** When a change at `atNs` of the line that it is parked at lets it go on; perhaps never. */
+  wakesAt(atNs: number): number {
+    return this.#unit.poll.wakesAt(atNs);
+  }
+
   /** Leaves a line's waiters; the clock goes back to when the agent parked. */
   unparked(): void {
     this.clockNs = this.#parkedNs;
@@ -172,7 +177,9 @@ export class TimedAgent implements HeapEntry {
    */
   #stillWaits(): boolean {
     if (!this.#isSuspended) return false;
-    if (this.access.op !== Op.waitUntil && this.#turn.line === NO_LINE) return false;
+    const { op } = this.access;
+    const isWait = op === Op.waitUntil || op === Op.pollRegister;
+    if (!isWait && this.#turn.line === NO_LINE) return false;
     if (!this.#unit.perform()) return true;
     this.#isSuspended = false;
     this.#isPerformed = true;
@@ -240,7 +247,11 @@ export class TimedAgent implements HeapEntry {
   /** Performs the noted access now if it is this agent's turn, else suspends. */
   issue(): Step<number> {
     const aheadNs = this.clockNs - this.#machine.horizonNs;
-    const mayAct = aheadNs <= 0 || (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately());
+    const mayAct =
+      aheadNs <= 0 ||
+      (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately()) ||
+      // Plans its looks itself; to begin with that changes nothing that anybody sees.
+      this.access.op === Op.pollRegister;
     if (mayAct && this.#unit.perform()) return this.done;
     return this.#pending;
   }

@@ -13,6 +13,7 @@ import type { Coherence, CpuCache } from "./coherence.js";
 import type { MachineCosts } from "./cost.js";
 import type { PhysicalMemory } from "./memory.js";
 import { FRAME_BYTES, frameOf, LINE_LG2 } from "./memory.js";
+import type { PollPauses } from "./poll-register.js";
 import type { Step } from "./routine.js";
 import type { TimedMachine } from "./timed.js";
 import { type Access, Op, type OpCode } from "./timed-access.js";
@@ -282,6 +283,14 @@ export class TimedCpu implements Cpu {
 
   readRegister32(address: number): Step<number> {
     return this.#readRegister(address, 4);
+  }
+
+  pollRegister32(address: number, test: CellTest, pauses: PollPauses): Step<number> {
+    const access = this.#access;
+    access.test = test;
+    access.pauses = pauses;
+    const arrivalNs = this.#agent.clockNs + this.#costs.register.readNs / 2;
+    return this.#onMemory(Op.pollRegister, address, arrivalNs, 0);
   }
 
   readRegister64(address: number): Step<number> {

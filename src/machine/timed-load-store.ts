@@ -26,6 +26,7 @@ import {
   Op,
 } from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
+import { RegisterPoll } from "./timed-poll.js";
 
 export class LoadStoreUnit {
   /** What the access came to; the same object every time, as the agent's steps return it. */
@@ -40,6 +41,7 @@ export class LoadStoreUnit {
   /** Undefined for a device: it has no cache of its own. */
   readonly #cache: CpuCache | undefined;
   readonly #cpuCosts: CpuCosts;
+  readonly poll: RegisterPoll;
   /** Time at which all own stores are visible. */
   #drainNs = 0;
   /** How much later than the clock a poke takes effect: posted writes travel. */
@@ -55,6 +57,7 @@ export class LoadStoreUnit {
     this.#coherence = machine.coherence;
     this.#cache = agent.cache;
     this.#cpuCosts = machine.costs.cpu;
+    this.poll = new RegisterPoll(machine, agent, this.result);
   }
 
   /** Whether the noted access touches nothing that another agent is using. */
@@ -121,6 +124,8 @@ export class LoadStoreUnit {
         return true;
       case Op.sleep:
         return this.#sleep();
+      case Op.pollRegister:
+        return this.poll.perform();
       case Op.read:
       case Op.read64:
         this.#readMemory();

@@ -207,8 +207,12 @@ export class TimedMachine implements TimedMachineFace {
     if (parked === undefined) return;
     this.#parked.delete(line);
     for (const agent of parked) {
-      agent.unparked();
-      this.wake(agent, atNs);
+      const wakeNs = agent.wakesAt(atNs);
+      if (wakeNs === Number.POSITIVE_INFINITY) this.park(agent, line);
+      else {
+        agent.unparked();
+        this.wake(agent, wakeNs);
+      }
     }
   }
 

@@ -7,7 +7,7 @@
  * the next one (the kernel keeps its batch on the stack).
  */
 
-import { COMMAND_WORDS } from "#arch/smmuv3";
+import { COMMAND_WORDS, queueHasConsumed } from "#arch/smmuv3";
 import { assert, type CellTest, type Cpu, type Routine, Work } from "#machine";
 import type { CommandQueue } from "./command-queue.js";
 import { Poll } from "./poll.js";
@@ -32,6 +32,10 @@ export class CommandBatch {
   /** Whether this CPU publishes what it reserves, and how many CMD_SYNCs are in that. */
   isOwner = false;
   gatheredSyncs = 0;
+  /** The command that CONS is to pass, in a queue of that size. */
+  awaitedProd = 0;
+  sizeLg2 = 0;
+  readonly isConsumed: CellTest = (cons) => queueHasConsumed(cons, this.awaitedProd, this.sizeLg2);
   /** Number of the CMD_SYNC that is waited for; numbers have 32 bits and wrap. */
   syncNumber = 0;
   readonly isSyncReached: CellTest = (reached) => ((reached - this.syncNumber) | 0) >= 0;

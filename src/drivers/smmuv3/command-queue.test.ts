@@ -454,7 +454,7 @@ describe("polling", () => {
       poll.begin(cpu);
       const seen: number[] = [];
       for (;;) {
-        const pauseNs = poll.next(cpu);
+        const pauseNs = poll.next(cpu.now());
         if (pauseNs < 0) return seen;
         seen.push(pauseNs);
         yield* cpu.delay(pauseNs);

@@ -6,7 +6,7 @@
  * A `Poll` belongs to whoever waits; it is reused and allocates nothing.
  */
 
-import type { Agent } from "#machine";
+import type { Agent, PollPauses } from "#machine";
 
 /** Looks per round; the last one of a round delays (ARM_SMMU_POLL_SPIN_COUNT). */
 const SPINS_PER_ROUND = 10;
@@ -16,20 +16,20 @@ const FIRST_DELAY_NS = 1_000;
 /** Hardware that needs longer is taken for dead (ARM_SMMU_POLL_TIMEOUT_US). */
 export const POLL_TIMEOUT_NS = 1_000_000_000;
 
-export class Poll {
+export class Poll implements PollPauses {
   #spins = 0;
   #delayNs = FIRST_DELAY_NS;
-  #lastNs = 0;
+  lastNs = 0;
 
   begin(agent: Agent, timeoutNs: number = POLL_TIMEOUT_NS): void {
     this.#spins = 0;
     this.#delayNs = FIRST_DELAY_NS;
-    this.#lastNs = agent.now() + timeoutNs;
+    this.lastNs = agent.now() + timeoutNs;
   }
 
   /** Nanoseconds to let pass before the next look; -1 when the time is up. */
-  next(agent: Agent): number {
-    if (agent.now() > this.#lastNs) return -1;
+  next(nowNs: number): number {
+    if (nowNs > this.lastNs) return -1;
     this.#spins++;
     if (this.#spins < SPINS_PER_ROUND) return RELAX_NS;
     const delayNs = this.#delayNs;

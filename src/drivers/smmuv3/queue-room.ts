@@ -43,7 +43,7 @@ export class QueueRoom {
       }
       cpu.irqEnable();
       if ((yield* reservation.freeSlots(cpu, start)) >= slots) return;
-      const pauseNs = batch.poll.next(cpu);
+      const pauseNs = batch.poll.next(cpu.now());
       if (pauseNs < 0) {
         this.#report({ kind: "queue full", atNs: cpu.now() });
         batch.poll.begin(cpu);

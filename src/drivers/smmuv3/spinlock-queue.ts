@@ -146,7 +146,7 @@ export class SpinlockQueue implements CommandQueue {
     for (;;) {
       this.#cons = yield* ring.readCons(cpu);
       if (!queueIsFull(this.#prod, this.#cons, ring.sizeLg2)) return;
-      const pauseNs = batch.poll.next(cpu);
+      const pauseNs = batch.poll.next(cpu.now());
       if (pauseNs < 0) break;
       yield* cpu.delay(pauseNs);
     }

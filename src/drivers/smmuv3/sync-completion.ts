@@ -11,7 +11,13 @@ import {
   queueSlot,
   SyncSignal,
 } from "#arch/smmuv3";
-import type { CellTest, Cpu, PhysicalAddress, Routine } from "#machine";
+import {
+  type CellTest,
+  type Cpu,
+  type PhysicalAddress,
+  pollRegister32,
+  type Routine,
+} from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRing } from "./command-ring.js";
 import { POLL_TIMEOUT_NS } from "./poll.js";
@@ -54,13 +60,11 @@ export function* pollCons(
 ): Routine<number> {
   if (queueHasConsumed(lastCons, prod, ring.sizeLg2)) return lastCons;
   batch.poll.begin(cpu);
-  for (;;) {
-    const pauseNs = batch.poll.next(cpu);
-    if (pauseNs < 0) return TIMED_OUT;
-    yield* cpu.delay(pauseNs);
-    const cons = (yield* cpu.readRegister32(ring.consRegister)) & ring.indexMask;
-    if (queueHasConsumed(cons, prod, ring.sizeLg2)) return cons;
-  }
+  batch.awaitedProd = prod;
+  batch.sizeLg2 = ring.sizeLg2;
+  yield* cpu.delay(batch.poll.next(cpu.now()));
+  const cons = yield* pollRegister32(cpu, ring.consRegister, batch.isConsumed, batch.poll);
+  return batch.isConsumed(cons) ? cons & ring.indexMask : TIMED_OUT;
 }
 
 /** Waits until the word that the MSI goes to passes the test; returns whether it did in time. */

@@ -261,6 +261,11 @@ export class RegisterFile implements RegisterBlock {
 
   // --- register accesses ---
 
+  /** CMDQ_CONS is what CPUs poll. */
+  cellOf32(offset: number): Cell | undefined {
+    return offset === Register.CMDQ_CONS ? this.commandCons : undefined;
+  }
+
   read32(offset: number, _by: Agent): number {
     const fixed = this.#fixed.get(offset);
     if (fixed !== undefined) return fixed;
