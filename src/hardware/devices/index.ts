@@ -10,7 +10,7 @@ export {
   deviceRead,
   deviceWrite,
 } from "./dma-engine.js";
-export { Endpoint, type EndpointFaultName } from "./endpoint/endpoint.js";
+export { Endpoint, type EndpointAts, type EndpointFaultName } from "./endpoint/endpoint.js";
 export {
   DEFAULT_ENDPOINT_TIMING,
   type EndpointOptions,

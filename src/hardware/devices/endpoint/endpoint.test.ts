@@ -235,6 +235,32 @@ describe("invalidation", () => {
   });
 });
 
+it("accesses go on, untranslated, when ATS is turned off while they are under way", () => {
+  // A lookup of the tables takes some 12 microseconds.
+  for (let offNs = 0; offNs < 20_000; offNs += 500) {
+    const machine = timedMachine({ cpus: 1, costs: costsWithDeviceReads(1000) });
+    const { endpoint } = rig({}, new Testbed({ capabilities: { ats: true } }, machine).enable());
+    const statuses: DmaStatus[] = [];
+    let usesAfterwards = 0;
+    machine.addAgent("device", function* (agent) {
+      const transaction = endpoint.newTransaction(SID);
+      for (let time = 0; time < 3; time++) {
+        const isEnabled = endpoint.isAtsEnabled;
+        statuses.push(yield* endpoint.translate(agent, transaction, IOVA, 0));
+        if (!isEnabled && transaction.generation >= 0) usesAfterwards++;
+        endpoint.finish(agent, transaction);
+      }
+    });
+    machine.call(0, function* (cpu) {
+      yield* cpu.delay(offNs);
+      yield* endpoint.ats.disable(cpu);
+    });
+    machine.advance(50_000);
+    expect(statuses).toEqual([0, 0, 0]);
+    expect(usesAfterwards).toBe(0);
+  }
+});
+
 describe("an unmap while a device works, at any moment of its work", () => {
   /** Reads of tables take so long that invalidations fall between two of them. */
   const costs = costsWithDeviceReads(1000);

@@ -40,7 +40,12 @@ import {
   PAGE_REQUESTS_MAX,
 } from "./options.js";
 import { type PageNeed, PageRequests } from "./page-requests.js";
-import { EndpointTransaction, requestedAccess, TranslationClient } from "./translation-client.js";
+import {
+  EndpointTransaction,
+  OVERTAKEN,
+  requestedAccess,
+  TranslationClient,
+} from "./translation-client.js";
 
 /** Why an access of an endpoint went no further. */
 export type EndpointFaultName =
@@ -59,10 +64,19 @@ export type EndpointFaultName =
   /** The endpoint has been removed. */
   | "ENDPOINT_GONE";
 
+/** Turns ATS on and off; what is done is done when the routine ends. */
+export interface EndpointAts {
+  /** `unitLg2`: log2 of the smallest translation unit; no leaf of the IOMMU may be smaller. */
+  enable(agent: Agent, unitLg2: number): Routine;
+  disable(agent: Agent): Routine;
+}
+
 export class Endpoint implements DmaPort, AtsEndpoint {
   readonly name: string;
   readonly streamId: StreamId;
   readonly statistics: EndpointStatistics;
+  /** The ATS capability in configuration space, as a driver of the IOMMU uses it. */
+  readonly ats: EndpointAts;
   readonly #iommu: AtsDmaPort;
   readonly #timing: EndpointTiming;
   readonly #pageRequestsMax: number;
@@ -86,6 +100,10 @@ export class Endpoint implements DmaPort, AtsEndpoint {
     this.#iommu = iommu;
     this.#timing = { ...DEFAULT_ENDPOINT_TIMING, ...options.timing };
     this.#pageRequestsMax = options.pageRequestsMax ?? PAGE_REQUESTS_MAX;
+    this.ats = {
+      enable: (agent) => this.#configure(agent, true),
+      disable: (agent) => this.#configure(agent, false),
+    };
     const { ats } = iommu;
     const entries = options.atcEntries ?? ATC_ENTRIES;
     this.#client = new TranslationClient(name, ats, entries, this.#timing, this.statistics);
@@ -116,6 +134,11 @@ export class Endpoint implements DmaPort, AtsEndpoint {
   /** Translations stay in the cache, unused. Invalidations are still served. */
   disableAts(): void {
     this.#isAtsEnabled = false;
+  }
+
+  *#configure(agent: Agent, isEnabled: boolean): Routine {
+    yield* agent.delay(this.#timing.configurationNs);
+    this.#isAtsEnabled = isEnabled;
   }
 
   get isPriEnabled(): boolean {
@@ -184,10 +207,16 @@ export class Endpoint implements DmaPort, AtsEndpoint {
     access: number,
   ): Routine<DmaStatus> {
     if (this.#isGone) return fail(transaction, "ENDPOINT_GONE");
-    if (!this.#isAtsEnabled) return yield* this.#untranslated(agent, transaction, iova, access);
     const requested = requestedAccess(transaction.pasid, access);
-    for (let requests = 0; ; requests++) {
+    for (let requests = 0; ; ) {
+      if (!this.#isAtsEnabled) return yield* this.#untranslated(agent, transaction, iova, access);
       const completion = yield* this.#client.find(agent, transaction, iova, requested);
+      if (completion === OVERTAKEN) continue;
+      if (!this.#isAtsEnabled) {
+        // Turned off meanwhile: the translation is not used any more.
+        if (transaction.generation !== NOT_IN_FLIGHT) this.#client.release(agent, transaction);
+        continue;
+      }
       if (completion === AtsCompletion.unsupportedRequest) {
         return fail(transaction, "ATS_UNSUPPORTED_REQUEST");
       }
@@ -199,7 +228,7 @@ export class Endpoint implements DmaPort, AtsEndpoint {
       }
       if (!this.#pages.isEnabled) return fail(transaction, "ATS_NOT_GRANTED");
       if (requests === this.#pageRequestsMax) return fail(transaction, "PAGE_REQUESTS_USELESS");
-      if (requests > 0) yield* agent.delay(this.#timing.pageRetryNs);
+      if (requests++ > 0) yield* agent.delay(this.#timing.pageRetryNs);
       const need = { pasid: transaction.pasid, iova, pages: 1, access: requested };
       const response = yield* this.#pages.request(agent, need);
       if (response === PageResponseCode.invalidRequest) {

@@ -11,6 +11,8 @@ export interface EndpointTiming {
   readonly atcLookupNs: number;
   /** Taking one range out of the cache. */
   readonly invalidateNs: number;
+  /** A write to configuration space, which its writer waits for. */
+  readonly configurationNs: number;
   /** Until an access is tried again whose page request was answered, but did not help. */
   readonly pageRetryNs: number;
 }
@@ -23,6 +25,7 @@ export const DEFAULT_ENDPOINT_TIMING: EndpointTiming = {
   linkNs: 200,
   atcLookupNs: 5,
   invalidateNs: 50,
+  configurationNs: 500,
   // As long as a fault handler takes that has the page at hand.
   pageRetryNs: 10_000,
 };

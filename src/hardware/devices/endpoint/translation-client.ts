@@ -31,6 +31,9 @@ import {
 import { Atc } from "./atc.js";
 import type { EndpointStatistics, EndpointTiming } from "./options.js";
 
+/** In place of a completion: an invalidation has overtaken it. */
+export const OVERTAKEN = -1;
+
 /** One access of a device on its way through the endpoint. */
 export class EndpointTransaction implements DmaTransaction {
   readonly pasid: Pasid;
@@ -89,14 +92,14 @@ export class TranslationClient {
   /**
    * Finds the translation of an access; what was granted is in `granted` of the inner
    * transaction. With `success` and enough granted, address and size are in the transaction,
-   * which uses the translation until `release`.
+   * which uses the translation until `release`. An answer that was `OVERTAKEN` is worth nothing.
    */
   *find(
     agent: Agent,
     transaction: EndpointTransaction,
     iova: Iova,
     access: number,
-  ): Routine<AtsCompletion> {
+  ): Routine<AtsCompletion | typeof OVERTAKEN> {
     const { pasid } = transaction;
     const needed = neededGrant(access);
     const isPrivileged = (access & DmaAccess.privileged) !== 0;
@@ -162,24 +165,23 @@ export class TranslationClient {
     transaction: EndpointTransaction,
     iova: Iova,
     access: number,
-  ): Routine<AtsCompletion> {
+  ): Routine<AtsCompletion | typeof OVERTAKEN> {
     const { inner } = transaction;
-    for (;;) {
-      transaction.staleFirst = Number.POSITIVE_INFINITY;
-      transaction.staleLast = Number.NEGATIVE_INFINITY;
-      this.#asking.add(transaction);
-      agent.workNs(this.#timing.linkNs);
-      const completion = yield* this.#port.requestTranslation(agent, inner, iova, access);
-      agent.workNs(this.#timing.linkNs);
-      yield* agent.load(this.#moment);
-      this.#asking.delete(transaction);
-      if (completion !== AtsCompletion.success) return completion;
-      const sizeBytes = 2 ** inner.leafSizeLg2;
-      const first = Math.floor(iova / sizeBytes) * sizeBytes;
-      const isStale = transaction.staleFirst < first + sizeBytes && transaction.staleLast >= first;
-      if (!isStale) return completion;
-      this.#statistics.staleAnswers++;
-    }
+    transaction.staleFirst = Number.POSITIVE_INFINITY;
+    transaction.staleLast = Number.NEGATIVE_INFINITY;
+    this.#asking.add(transaction);
+    agent.workNs(this.#timing.linkNs);
+    const completion = yield* this.#port.requestTranslation(agent, inner, iova, access);
+    agent.workNs(this.#timing.linkNs);
+    yield* agent.load(this.#moment);
+    this.#asking.delete(transaction);
+    if (completion !== AtsCompletion.success) return completion;
+    const sizeBytes = 2 ** inner.leafSizeLg2;
+    const first = Math.floor(iova / sizeBytes) * sizeBytes;
+    const isStale = transaction.staleFirst < first + sizeBytes && transaction.staleLast >= first;
+    if (!isStale) return completion;
+    this.#statistics.staleAnswers++;
+    return OVERTAKEN;
   }
 }
 
