@@ -38,6 +38,9 @@ import type { Master } from "./master.js";
 import type { Features } from "./probe.js";
 import type { SmmuShared } from "./shared.js";
 
+/** Tables of 4 KiB translate and put out no more (kernel: arm_lpae_restrict_pgsizes()). */
+const ADDRESS_BITS_MAX = 48;
+
 /** What a domain needs of an SMMU whose tags it uses. */
 export interface TaggedInstance extends SmmuInstance {
   readonly vmids: TagAllocator;
@@ -112,7 +115,8 @@ export class SmmuDomain implements PagingDomain {
 
   /** Stage 1, with an ASID that the caller has taken. */
   static *createStage1(cpu: Cpu, asid: number, options: DomainOptions): Routine<SmmuDomain> {
-    const { iasBits, oasBits, coherent } = options.home.features;
+    const { iasBits, coherent } = options.home.features;
+    const oasBits = Math.min(options.home.features.oasBits, ADDRESS_BITS_MAX);
     const tlb = new DomainTlb();
     const { frames, unmapPartOfBlock } = options;
     const of = { frames, tlb, iasBits, oasBits, coherentWalk: coherent, unmapPartOfBlock };
@@ -123,11 +127,11 @@ export class SmmuDomain implements PagingDomain {
 
   /** Stage 2: what it translates is as wide as what it puts out. */
   static *createStage2(cpu: Cpu, options: DomainOptions): Routine<SmmuDomain> {
-    const { oasBits, coherent } = options.home.features;
+    const { coherent } = options.home.features;
+    const oasBits = Math.min(options.home.features.oasBits, ADDRESS_BITS_MAX);
     const tlb = new DomainTlb();
     const { frames, unmapPartOfBlock } = options;
-    const iasBits = Math.min(oasBits, STAGE2_INPUT_BITS_MAX);
-    const of = { frames, tlb, iasBits, oasBits, coherentWalk: coherent, unmapPartOfBlock };
+    const of = { frames, tlb, iasBits: oasBits, oasBits, coherentWalk: coherent, unmapPartOfBlock };
     const table = yield* createLpaeStage2Table(cpu, of);
     tlb.domain = new SmmuDomain({ stage: 2, table }, 0, options);
     return tlb.domain;
@@ -236,9 +240,6 @@ export class SmmuDomain implements PagingDomain {
     yield* this.#table.destroy(cpu);
   }
 }
-
-/** Four levels of 4 KiB tables translate no more. */
-const STAGE2_INPUT_BITS_MAX = 48;
 
 /** The page table's way to the TLB. The domain is there before anything is mapped. */
 class DomainTlb implements TlbHooks<IotlbGather> {
