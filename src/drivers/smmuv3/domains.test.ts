@@ -1,92 +1,28 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CD_BYTES, Opcode, S1Dss, S1Fmt } from "#arch/smmuv3";
-import {
-  Access,
-  createSmmuV3,
-  FULL_CAPABILITIES,
-  type SmmuV3,
-  TranslationStatus,
-} from "#hardware/smmuv3";
+import { createSmmuV3 } from "#hardware/smmuv3";
 import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
-import {
-  type Agent,
-  type Cpu,
-  type Machine,
-  type Routine,
-  sequentialMachine,
-  timedMachine,
-} from "#machine";
+import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { createLpaeTable, type LpaeTable, Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
 import type { CommandQueue } from "./command-queue.js";
 import type { SmmuDomain } from "./domain.js";
-import { createSmmuV3Driver, type SmmuV3Driver } from "./driver.js";
+import { createSmmuV3Driver } from "./driver.js";
 import { stage1Cd, stage1Ste } from "./entry-formats.js";
-import type { SmmuReport } from "./reports.js";
-import { type MultiInstance, SmmuShared } from "./shared.js";
+import type { MultiInstance } from "./shared.js";
+import { access, type ModelSystem, modelSystem } from "./testing/model-system.js";
 
 const PAGE = 4096;
 const READ_WRITE = Protection.read | Protection.write | Protection.cache;
 const costs = machineCosts(genericArm);
-
-interface Instance {
-  readonly smmu: SmmuV3;
-  readonly driver: SmmuV3Driver;
-}
-
-interface System {
-  readonly machine: Machine;
-  readonly shared: SmmuShared;
-  readonly instances: readonly Instance[];
-  readonly reports: SmmuReport[];
-}
-
-/** SMMUs that can do everything, with drivers that share their domains. */
-function system(
-  machine: Machine,
-  count: number,
-  multiInstance: MultiInstance = "concurrent",
-): System {
-  const shared = new SmmuShared({ cpuCount: machine.cpus.length, multiInstance });
-  const reports: SmmuReport[] = [];
-  const interruptCpuId = machine.cpus.length - 1;
-  const instances = Array.from({ length: count }, (_, index) => {
-    const base = 0x905_0000 + index * 0x10_0000;
-    const queues = { commandQueueLg2Max: 7, eventQueueLg2Max: 3 };
-    const name = `smmu${index}`;
-    const driver = createSmmuV3Driver(machine, { base, name, interruptCpuId, shared, ...queues });
-    const interrupts = { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt };
-    const capabilities = FULL_CAPABILITIES;
-    const smmu = createSmmuV3(machine, { base, name, interrupts, capabilities });
-    driver.onReport((report) => reports.push(report));
-    machine.call(0, (cpu) => driver.probe(cpu));
-    return { smmu, driver };
-  });
-  return { machine, shared, instances, reports };
-}
-
-/** One access by a device's DMA: the physical address, or -1 if it was refused. */
-function* access(
-  agent: Agent,
-  smmu: SmmuV3,
-  streamId: number,
-  iova: number,
-  pasid = -1,
-): Routine<number> {
-  const transaction = smmu.newTransaction(streamId, pasid);
-  const status = yield* smmu.translate(agent, transaction, iova, Access.read);
-  if (status !== TranslationStatus.ok) return -1;
-  smmu.finish(agent, transaction);
-  return transaction.physicalAddress;
-}
 
 const nvme: IommuDevice = { name: "nvme0", streamIds: [0x08], pasidBits: 12 };
 const nic: IommuDevice = { name: "nic0", streamIds: [0x10] };
 
 describe("a stage-2 domain", () => {
   it("translates, and forgets what is unmapped before the unmap returns", () => {
-    const { machine, instances } = system(sequentialMachine({ cpus: 2 }), 1);
+    const { machine, instances } = modelSystem(sequentialMachine({ cpus: 2 }), 1);
     const [{ smmu, driver }] = instances;
     machine.call(0, function* (cpu) {
       const domain = yield* driver.allocatePaging(cpu, { stage: 2 });
@@ -111,7 +47,7 @@ describe("a stage-2 domain", () => {
 
 describe("a PASID", () => {
   it("reaches its own domain, beside requests without one, until it is detached", () => {
-    const { machine, instances } = system(sequentialMachine({ cpus: 2 }), 1);
+    const { machine, instances } = modelSystem(sequentialMachine({ cpus: 2 }), 1);
     const [{ smmu, driver }] = instances;
     machine.call(0, function* (cpu) {
       const [rid, own] = [yield* driver.allocatePaging(cpu), yield* driver.allocatePaging(cpu)];
@@ -180,7 +116,7 @@ function tlbiNhVa(vmid: number, asid: number, iova: number): Uint32Array {
 
 describe("a guest", () => {
   const setUp = (count = 1) => {
-    const on = system(sequentialMachine({ cpus: 2 }), count);
+    const on = modelSystem(sequentialMachine({ cpus: 2 }), count);
     const { machine, instances } = on;
     const guest = guestTables(machine);
     const [{ driver }] = instances;
@@ -319,7 +255,7 @@ describe("a guest", () => {
 
 describe("a domain behind several SMMUs", () => {
   it("is one table with one ASID, invalidated on all of them", () => {
-    const { machine, instances } = system(sequentialMachine({ cpus: 2 }), 2);
+    const { machine, instances } = modelSystem(sequentialMachine({ cpus: 2 }), 2);
     const [first, second] = instances;
     machine.call(0, function* (cpu) {
       const domain = yield* first.driver.allocatePaging(cpu);
@@ -338,7 +274,7 @@ describe("a domain behind several SMMUs", () => {
 
   it("is refused by an SMMU that shares nothing with its own", () => {
     const machine = sequentialMachine({ cpus: 2 });
-    const [{ driver }] = system(machine, 1).instances;
+    const [{ driver }] = modelSystem(machine, 1).instances;
     const stranger = createSmmuV3Driver(machine, { base: 0xa00_0000, name: "stranger" });
     createSmmuV3(machine, { base: 0xa00_0000, name: "stranger" });
     machine.call(0, (cpu) => stranger.probe(cpu));
@@ -350,7 +286,7 @@ describe("a domain behind several SMMUs", () => {
 
   it("is refused where physical addresses are narrower than its table's", () => {
     const machine = sequentialMachine({ cpus: 2 });
-    const { shared, instances } = system(machine, 1);
+    const { shared, instances } = modelSystem(machine, 1);
     const base = 0xa00_0000;
     const narrow = createSmmuV3Driver(machine, { base, name: "narrow", shared });
     createSmmuV3(machine, { base, name: "narrow", capabilities: { outputBits: 40 } });
@@ -362,18 +298,12 @@ describe("a domain behind several SMMUs", () => {
   });
 });
 
-interface Churn {
-  readonly machine: Machine;
-  readonly instances: readonly Instance[];
-  readonly shared: SmmuShared;
-}
-
 /**
  * CPUs map, let a device that is attached all the while read, unmap, and let it try again,
  * while CPU 0 does `disturb`. Returns how often the device got through after an unmap.
  */
 function churn(
-  { machine, instances: [{ driver, smmu }] }: Churn,
+  { machine, instances: [{ driver, smmu }] }: ModelSystem,
   disturb: (cpu: Cpu, domain: SmmuDomain) => Routine,
   stage: 1 | 2 = 1,
 ): number {
@@ -418,7 +348,7 @@ describe("while other CPUs map and unmap", () => {
   it("an ASID is renumbered, and no translation is stale", () => {
     fc.assert(
       fc.property(anySystem, ({ cpus, seed }) => {
-        const on = system(timedMachine({ cpus, costs, seed }), 1);
+        const on = modelSystem(timedMachine({ cpus, costs, seed }), 1);
         const [{ driver }] = on.instances;
         const asids: number[] = [];
         const stale = churn(on, function* (cpu, domain) {
@@ -438,7 +368,7 @@ describe("while other CPUs map and unmap", () => {
   it.each([1, 2] as const)("devices come and go on two SMMUs, stage %d", (stage) => {
     fc.assert(
       fc.property(anySystem, ({ cpus, seed }) => {
-        const on = system(timedMachine({ cpus, costs, seed }), 2);
+        const on = modelSystem(timedMachine({ cpus, costs, seed }), 2);
         const [, { driver, smmu }] = on.instances;
         let reached = 0;
         const stale = churn(
@@ -468,7 +398,7 @@ describe("while other CPUs map and unmap", () => {
         anySystem,
         fc.constantFrom<MultiInstance>("serial", "concurrent"),
         (of, multi) => {
-          const on = system(timedMachine({ ...of, costs }), 2, multi);
+          const on = modelSystem(timedMachine({ ...of, costs }), 2, multi);
           const [, { driver, smmu }] = on.instances;
           holdUp(driver.instance.queue, 100_000);
           const consumed = (): number => smmu.statistics.commands.reduce((sum, n) => sum + n, 0);
