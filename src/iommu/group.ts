@@ -8,7 +8,7 @@
  * (the kernel's group mutex).
  */
 
-import { assert, type Cpu, type Routine } from "#machine";
+import { assert, type Cpu, type Pasid, type Routine } from "#machine";
 import {
   chooseDefaultType,
   type DefaultDomainType,
@@ -52,6 +52,8 @@ export interface IommuGroup {
   defaultDomain: IommuDomain;
   /** What the devices are attached to. */
   domain: IommuDomain;
+  /** Where requests with a PASID lead; changed by `attachGroupPasid` and its like. */
+  readonly pasids: Map<Pasid, PagingDomain>;
   /** Devices with a driver bound that uses the DMA API. */
   boundCount: number;
   owned: boolean;
@@ -76,6 +78,7 @@ export function* createGroup(
     type,
     defaultDomain: BLOCKED,
     domain: BLOCKED,
+    pasids: new Map(),
     boundCount: 0,
     owned: false,
   };
@@ -87,6 +90,7 @@ export function* createGroup(
 /** Blocks the devices and frees the default domain. */
 export function* destroyGroup(cpu: Cpu, group: IommuGroup): Routine {
   assert(!isInUse(group), "a group that goes has neither bound drivers nor an owner");
+  assert(group.pasids.size === 0, "a group that goes has no PASID that leads anywhere");
   yield* attachAll(cpu, group, BLOCKED);
   yield* freeDefault(cpu, group.driver, group.defaultDomain);
   group.defaultDomain = BLOCKED;

@@ -36,6 +36,7 @@ export {
   unuseDefaultDomain,
   useDefaultDomain,
 } from "./group.js";
+export { attachGroupPasid, detachGroupPasid, replaceGroupPasid } from "./group-pasid.js";
 export {
   NO_PASID,
   type PageAccess,
