@@ -4,6 +4,7 @@
  */
 
 import { createReadStream, existsSync, statSync } from "node:fs";
+import type { Readable } from "node:stream";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import {
   type EntryOptions,
@@ -18,7 +19,7 @@ import {
   withHistory,
 } from "#analysis";
 import { joinOperations, openCapture } from "#capture";
-import { UsageError } from "./errors.js";
+import { InterruptedError, UsageError } from "./errors.js";
 import { ExplainedText, jsonExplained } from "./explain-text.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
 import { logLines } from "./log-lines.js";
@@ -156,7 +157,7 @@ async function* explain(
     throw new UsageError("nothing to explain; give hex words, log lines, a file, or - for stdin");
   }
   if (input.length === 0 || (input.length === 1 && only === "-")) {
-    yield* explainStream(process.stdin, flags, interruption);
+    yield* explainStream("standard input", process.stdin, flags, interruption);
     return;
   }
   const text = input.join(" ");
@@ -167,7 +168,7 @@ async function* explain(
   }
   if (input.length === 1 && existsSync(only)) {
     if (!statSync(only).isFile()) throw new UsageError(`${only}: no regular file; name a file`);
-    yield* explainStream(createReadStream(only), flags, interruption);
+    yield* explainStream(only, createReadStream(only), flags, interruption);
     return;
   }
   if (!/arm-smmu|DMAR|AMD-Vi/.test(text)) {
@@ -184,7 +185,8 @@ async function* explain(
 
 /** A log, unless there is nothing but hex words in it. */
 async function* explainStream(
-  chunks: AsyncIterable<Buffer>,
+  file: string,
+  input: Readable,
   flags: ExplainFlags,
   interruption: Interruption,
 ): AsyncGenerator<Explained> {
@@ -192,7 +194,7 @@ async function* explainStream(
   let words = "";
   let mayBeWords = true;
   let lines = 0;
-  for await (const line of logLines(chunks)) {
+  for await (const line of logLines(readable(file, input, interruption))) {
     if (mayBeWords) {
       words += `${line}\n`;
       const isWords = line.trim() === "" || hexTokens(line) !== undefined;
@@ -204,6 +206,27 @@ async function* explainStream(
   const tokens = mayBeWords ? hexTokens(words) : undefined;
   if (tokens !== undefined) yield* explainTokens(tokens, flags.as, entryOf(flags));
   yield* log.finish();
+}
+
+/** The input's chunks; Ctrl-C ends it also while nothing comes. */
+async function* readable(
+  file: string,
+  input: Readable,
+  { signal }: Interruption,
+): AsyncGenerator<Buffer> {
+  const stop = (): void => {
+    input.destroy(new InterruptedError());
+  };
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    yield* input;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (error instanceof InterruptedError || code === undefined) throw error;
+    throw new UsageError(`${file}: reading failed (${code}); check the file and its permissions`);
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 function entryOf({ level, stage, granule }: ExplainFlags): EntryOptions {

@@ -4,6 +4,7 @@ import { readFileSync, statSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import {
   type AccessKind,
+  type DumpFile,
   type DumpMemory,
   InputError,
   type Listed,
@@ -22,6 +23,7 @@ import {
 import { InterruptedError, UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
 import { parseAddress, parsePhysical, parseStreamId, parseSubstreamId } from "./numbers.js";
+import { createProgress } from "./progress.js";
 import { jsonListed, jsonWalk, ListingText, textWalk } from "./walk-text.js";
 
 interface WalkFlags {
@@ -83,12 +85,7 @@ async function walkCommand(file: string, flags: WalkFlags): Promise<number> {
   const base = flags.base ?? ramBase;
   const interruption = watchInterrupt();
   try {
-    // Without a base only a dump that says itself where its memory lies can be walked.
-    const dump = await openDump(file, { base: base ?? 0, signal: interruption.signal }).catch(
-      (error: unknown) => {
-        throw interruption.signal.aborted ? new InterruptedError() : error;
-      },
-    );
+    const dump = await open(file, base, interruption);
     try {
       if (base === undefined && dump.format === "raw") {
         throw new UsageError(`${file}: raw memory, and nobody says where it begins; use --base`);
@@ -102,6 +99,24 @@ async function walkCommand(file: string, flags: WalkFlags): Promise<number> {
     }
   } finally {
     interruption.stop();
+  }
+}
+
+async function open(
+  file: string,
+  base: number | undefined,
+  { signal }: Interruption,
+): Promise<DumpFile> {
+  const progress = createProgress();
+  progress.beginCount("unpacking the dump: MiB");
+  const onUnpacked = (bytes: number): void => progress.update(Math.floor(bytes / 2 ** 20));
+  try {
+    // Without a base only a dump that says itself where its memory lies can be walked.
+    return await openDump(file, { base: base ?? 0, signal, onUnpacked });
+  } catch (error) {
+    throw signal.aborted ? new InterruptedError() : error;
+  } finally {
+    progress.stop();
   }
 }
 

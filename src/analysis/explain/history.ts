@@ -55,6 +55,9 @@ const PAGE_BYTES = 4096;
 /** A live neighbour as near as this goes before a nearer one that was unmapped before. */
 const NEAR_BYTES = 2 ** 20;
 
+/** Names that a search remembers; a real machine has fewer devices. */
+const DEVICES_MAX = 4096;
+
 /** Mappings that are remembered for one fault. */
 const COVERING_MAX = 4;
 
@@ -116,7 +119,10 @@ class Query {
   readonly #only: string | undefined;
   /** By the capture's clock, as far as it is known. */
   #timeNs: number;
+  /** Ours: whether the whole stream id says so. */
   readonly #devices = new Map<string, boolean>();
+  /** Whether a device is ours, by its name. */
+  readonly #known = new Map<string, boolean>();
   readonly #covering: Life[] = [];
   #later: Life | undefined;
   #left: Life | undefined;
@@ -205,6 +211,14 @@ class Query {
   /** Operations that only iommu events tell of name no device: they may be anybody's. */
   #isOurs(device: string): boolean {
     if (device === "") return true;
+    const known = this.#known.get(device);
+    if (known !== undefined) return known;
+    const isOurs = this.#matches(device);
+    if (this.#known.size < DEVICES_MAX) this.#known.set(device, isOurs);
+    return isOurs;
+  }
+
+  #matches(device: string): boolean {
     if (this.#only !== undefined) {
       if (device !== this.#only) return false;
       this.#devices.set(device, true);

@@ -9,6 +9,8 @@ import { viewEntry } from "../structures/entry.js";
 import { viewEvent } from "../structures/event.js";
 import { type FieldView, fieldValue, hex, hexWords } from "../structures/fields.js";
 import { viewSte, viewStreamL1 } from "../structures/stream.js";
+import { cdProblems, steProblems } from "../walk/legality.js";
+import { viewSmmu } from "../walk/registers.js";
 import { causesOf, eventFacts } from "./causes.js";
 import { type Explained, explained, type FaultTarget } from "./explained.js";
 import { guessKind, QUADS, type StructureKind, wordsOf } from "./words.js";
@@ -19,6 +21,10 @@ export interface EntryOptions {
   readonly stage: 1 | 2;
   readonly granuleLg2: GranuleLg2;
 }
+
+/** What an SMMU with every feature, of which nobody knows the registers, makes of it. */
+const ANY_SMMU = viewSmmu({ STRTAB_BASE: 0n, STRTAB_BASE_CFG: 0n });
+const ANY_STREAM = { isEl2: false, forbidsStalls: false };
 
 /** Hex words explained: one structure, or several of one kind. Throws `InputError`. */
 export function explainTokens(
@@ -63,15 +69,17 @@ export function explainWords(
     }
     case "ste": {
       const fields = viewSte(words);
-      const text = textOf(fields, "V", "Config");
-      const isProblem = fieldValue(fields, "V") === 0;
+      const problems = steProblems(words, ANY_SMMU);
+      const isProblem = problems.length > 0;
+      const text = isProblem ? `Illegal: ${problems.join("; ")}.` : fields[1].text;
       const rule = "Arm IHI 0070, 5.2";
       return explained({ ...base, title: "stream table entry", text, fields, rule, isProblem });
     }
     case "cd": {
       const fields = viewCd(words);
-      const text = textOf(fields, "V", "TTB0");
-      const isProblem = fieldValue(fields, "V") === 0;
+      const problems = cdProblems(words, ANY_STREAM, ANY_SMMU);
+      const isProblem = problems.length > 0;
+      const text = isProblem ? `Illegal: ${problems.join("; ")}.` : textOf(fields, "V", "TTB0");
       const rule = "Arm IHI 0070, 5.4";
       return explained({ ...base, title: "context descriptor", text, fields, rule, isProblem });
     }

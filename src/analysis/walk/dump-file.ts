@@ -36,6 +36,8 @@ export interface DumpOptions {
   /** Address of the first byte of a raw dump. */
   readonly base: number;
   readonly signal?: AbortSignal;
+  /** Told of the bytes that are unpacked so far. */
+  readonly onUnpacked?: (bytes: number) => void;
 }
 
 export class DumpFile implements DumpMemory {
@@ -63,13 +65,15 @@ export class DumpFile implements DumpMemory {
       (one) => address >= one.address && address + bytes <= one.address + one.bytes,
     );
     if (segment === undefined) return false;
-    for (let word = 0; word < words.length; word++) {
-      const at = segment.offset + (address - segment.address) + word * 4;
-      const offset = at % PAGE_BYTES;
-      const page = this.#page((at - offset) / PAGE_BYTES);
-      // Files that end within a word, and segments that do not begin on one, cannot be dumps.
-      if (offset + 4 > page.byteLength) return false;
-      words[word] = page.getUint32(offset, true);
+    let at = segment.offset + (address - segment.address);
+    for (let word = 0; word < words.length; ) {
+      const page = this.#page(Math.floor(at / PAGE_BYTES));
+      // Less than a page comes from a file that was cut while it is open.
+      for (let offset = at % PAGE_BYTES; word < words.length && offset < PAGE_BYTES; offset += 4) {
+        if (offset + 4 > page.byteLength) return false;
+        words[word++] = page.getUint32(offset, true);
+        at += 4;
+      }
     }
     return true;
   }
@@ -117,7 +121,7 @@ export async function openDump(file: string, options: DumpOptions): Promise<Dump
     const length = readFully(file, fd, head, 0);
     const compression = outerCompressionOf(head.subarray(0, length));
     if (compression !== "none") {
-      const unpacked = await unpack(file, compression, options.signal);
+      const unpacked = await unpack(file, compression, options);
       closeSync(fd);
       fd = unpacked;
       readFully(file, fd, head, 0);
@@ -162,7 +166,7 @@ function readFully(file: string, fd: number, target: Buffer, position: number): 
 async function unpack(
   file: string,
   compression: "gzip" | "zstd",
-  signal: AbortSignal | undefined,
+  { signal, onUnpacked }: DumpOptions,
 ): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), "iommukit-"));
   const fd = openSync(join(directory, "dump"), "wx+", 0o600);
@@ -178,6 +182,7 @@ async function unpack(
       for await (const chunk of chunks) {
         writeSparsely(fd, chunk, sizeBytes);
         sizeBytes += chunk.length;
+        onUnpacked?.(sizeBytes);
       }
       ftruncateSync(fd, sizeBytes);
     };

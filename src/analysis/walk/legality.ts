@@ -143,7 +143,11 @@ function checkAts(
 }
 
 /** Reasons for C_BAD_CD, as reached through a stream table entry; none: it is legal. */
-export function cdProblems(words: Uint32Array, stream: StreamSetup, smmu: SmmuView): string[] {
+export function cdProblems(
+  words: Uint32Array,
+  stream: Pick<StreamSetup, "isEl2" | "forbidsStalls">,
+  smmu: SmmuView,
+): string[] {
   const get = (name: Exclude<keyof typeof Cd, "TTB0" | "TTB1">): number =>
     getField(words, 0, Cd[name]);
   if (get("V") === 0) return ["V = 0: the descriptor is invalid"];
