@@ -41,3 +41,4 @@ export {
   type SystemDevice,
   type SystemOptions,
 } from "./system.js";
+export { measureUnmapRate, type UnmapRate, type UnmapRateOptions } from "./unmap-rate.js";
