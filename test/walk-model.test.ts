@@ -225,7 +225,7 @@ function tangledMemory(random: Random): Uint32Array {
     ];
     for (const [of, value] of fields) set(base, of, value);
   }
-  for (let base = 0; base < STREAMS_LG2 ** 2 * 16; base += 16) {
+  for (let base = 0; base < 2 ** STREAMS_LG2 * 16; base += 16) {
     words.fill(0, base, base + 16);
     const granule = among(0, 0, 1, 2);
     // By S2TG: a T0SZ and a start level (S2SL0) that go together; some have tables side by side.

@@ -1,6 +1,6 @@
 /**
- * Hex words as people paste them: with and without 0x, 32 or 64 bits, from gdb, crash, xxd-like
- * dumps or a log; and which structure they may be.
+ * Hex words as people paste them: with and without 0x, 32 or 64 bits, from gdb, crash or a
+ * log; and which structure they may be.
  */
 
 import { Cd, eventName, getField, opcodeName, Ste } from "#arch/smmuv3";
