@@ -22,16 +22,35 @@ export interface Sides {
 export class Tally {
   cases = 0;
   readonly seen = new Set<Difference>();
+  /** How often the model said what: `passed`, or the event with stage and class. */
+  readonly outcomes = new Map<string, number>();
+
+  add(event: EventRecord | undefined): void {
+    const outcome = event === undefined ? "passed" : nameOf(event);
+    this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
+  }
+}
+
+function nameOf(event: EventRecord): string {
+  if (!("stage2" in event) || !("faultClass" in event)) return event.name;
+  return `${event.name} of stage ${event.stage2 + 1}, CLASS ${event.faultClass}`;
 }
 
 /** Undefined when the two agree, otherwise what does not. */
-export async function compareScenario(
+export function compareScenario(
   sides: Sides,
   scenario: Scenario,
   twoLevel: boolean,
   tally: Tally,
 ): Promise<string | undefined> {
-  const image = buildImage(scenario, { twoLevel, upperHalf: sides.upperHalf });
+  return compareImage(sides, buildImage(scenario, { twoLevel, upperHalf: sides.upperHalf }), tally);
+}
+
+export async function compareImage(
+  sides: Sides,
+  image: Image,
+  tally: Tally,
+): Promise<string | undefined> {
   for (const difference of sides.differences) {
     if (difference.avoid?.(image)) tally.seen.add(difference);
   }
@@ -53,6 +72,7 @@ function compareObservations(
 ): string | undefined {
   for (const [index, transfer] of image.transfers.entries()) {
     const events = { ours: ours.events[index], theirs: theirs.events[index] };
+    tally.add(events.ours[0]);
     const problem = compareEvents(image, transfer, events, differences, tally);
     if (problem !== undefined) return `${describe(index, transfer)}: ${problem}`;
     const last = transfer.at + transfer.sizeBytes;

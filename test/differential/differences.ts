@@ -171,6 +171,7 @@ const DIFFERENCES: readonly Difference[] = [
     avoid: ({ ste }) => {
       const config = getField(ste, 0, Ste.Config);
       if (getField(ste, 0, Ste.V) === 0 || config < SteConfig.stage2) return false;
+      if (getField(ste, 0, Ste.S2AA64) === 1) return false;
       setField(ste, 0, Ste.Config, SteConfig.stage1);
       return true;
     },

@@ -31,7 +31,10 @@ import {
   CONTEXTS,
   FAR,
   FARTHEST,
+  IPA_OFFSET,
   isBacked,
+  STAGE2_ROOT,
+  STAGE2_TABLES,
   STREAM_ID,
   STREAM_TABLE,
   STREAM_TABLE_2,
@@ -65,11 +68,24 @@ export interface Image {
   readonly ste: Uint32Array;
   readonly cd: Uint32Array;
   readonly entries: Map<number, Entry>;
+  /** Present where stage 2 may translate: then stage 1 has intermediate addresses. */
+  readonly stage2: Stage2Image | undefined;
   /** How many table pages there are. */
   tables: number;
   /** Caches are emptied before each transfer. */
   cold: boolean;
   readonly transfers: readonly Transfer[];
+}
+
+/** Stage 2's tables; the `iova` of an entry is the first intermediate address that it is for. */
+export interface Stage2Image {
+  readonly granuleLg2: GranuleLg2;
+  readonly startLevel: number;
+  readonly inputBits: number;
+  readonly entries: Map<number, Entry>;
+  /** Bytes of the tables that the walk starts at, and how many others there are. */
+  readonly rootBytes: number;
+  tables: number;
 }
 
 /** Bits 63:50 of an entry from its upper half's bit 18 on. */
@@ -82,9 +98,12 @@ export interface ImageOptions {
   readonly twoLevel: boolean;
   /** TTB1 can be used. */
   readonly upperHalf: boolean;
+  /** Stage 2 may translate, with these tables. */
+  readonly stage2?: Stage2Image;
 }
 
-export function buildImage(scenario: Scenario, { twoLevel, upperHalf }: ImageOptions): Image {
+export function buildImage(scenario: Scenario, options: ImageOptions): Image {
+  const { twoLevel, upperHalf, stage2 } = options;
   const { context } = scenario;
   const granuleLg2 = granuleOfTg0(context.TG0) ?? 12;
   const legal = context.T0SZ >= 16 && context.T0SZ <= 39;
@@ -99,9 +118,10 @@ export function buildImage(scenario: Scenario, { twoLevel, upperHalf }: ImageOpt
     sizeLg2: scenario.stream.sizeLg2,
     split: scenario.stream.split,
     l1: l1Of(scenario),
-    ste: steOf(scenario),
-    cd: cdOf(scenario, upper),
+    ste: steOf(scenario, offsetOf(stage2)),
+    cd: cdOf(scenario, upper, offsetOf(stage2)),
     entries: new Map(),
+    stage2,
     tables: 1,
     cold: scenario.cold,
     transfers: [],
@@ -110,12 +130,21 @@ export function buildImage(scenario: Scenario, { twoLevel, upperHalf }: ImageOpt
   return { ...image, transfers: transfersOf(scenario, image) };
 }
 
+/** What stage 1 adds to the addresses that it has. */
+function offsetOf(stage2: Stage2Image | undefined): number {
+  return stage2 === undefined ? 0 : IPA_OFFSET;
+}
+
 /** Deep enough that changes to the copy do not reach the original. */
 export function copyImage(image: Image): Image {
-  const entries = new Map<number, Entry>();
-  for (const [at, entry] of image.entries) entries.set(at, { ...entry });
   const { l1, ste, cd } = image;
-  return { ...image, l1: l1.slice(), ste: ste.slice(), cd: cd.slice(), entries };
+  const stage2 = image.stage2 && { ...image.stage2, entries: copyEntries(image.stage2.entries) };
+  const words = { l1: l1.slice(), ste: ste.slice(), cd: cd.slice() };
+  return { ...image, ...words, entries: copyEntries(image.entries), stage2 };
+}
+
+function copyEntries(entries: ReadonlyMap<number, Entry>): Map<number, Entry> {
+  return new Map([...entries].map(([at, entry]) => [at, { ...entry }]));
 }
 
 export function writeImage(target: Target, image: Image): void {
@@ -127,7 +156,16 @@ export function writeImage(target: Target, image: Image): void {
   } else target.writeMemory(STREAM_TABLE + STREAM_ID * STE_BYTES, ste);
   target.writeMemory(CONTEXTS, new Uint8Array(image.cd.buffer));
   target.clearMemory(TABLES, image.tables * TABLE_BYTES);
-  for (const { address, lo, hi } of image.entries.values()) {
+  if (image.stage2 !== undefined) {
+    target.clearMemory(STAGE2_ROOT, image.stage2.rootBytes);
+    target.clearMemory(STAGE2_TABLES, image.stage2.tables * TABLE_BYTES);
+    writeEntries(target, image.stage2.entries);
+  }
+  writeEntries(target, image.entries);
+}
+
+function writeEntries(target: Target, entries: ReadonlyMap<number, Entry>): void {
+  for (const { address, lo, hi } of entries.values()) {
     target.writeMemory(address, new Uint8Array(Uint32Array.of(lo, hi).buffer));
   }
 }
@@ -138,7 +176,7 @@ export function clearReach(target: Target, image: Image): void {
     for (const { lo, hi, iova: first } of covering(image, iova)) {
       if ((lo & ENTRY_TYPE_MASK) !== ENTRY_BLOCK) continue;
       const base = (hi & 0xffff) * 2 ** 32 + ((lo & -4096) >>> 0);
-      const reached = base + (iova - first);
+      const reached = base + (iova - first) - offsetOf(image.stage2);
       if (reached < ARENA + ARENA_BYTES || !isBacked(reached)) continue;
       // A transfer may run over into the next page.
       target.clearMemory(Math.floor(reached / 4096) * 4096, 2 * 4096);
@@ -146,13 +184,13 @@ export function clearReach(target: Target, image: Image): void {
   }
 }
 
-function steOf({ stream }: Scenario): Uint32Array {
+function steOf({ stream }: Scenario, offset: number): Uint32Array {
   const ste = new Uint32Array(16);
   const { span, split, sizeLg2, tableIsFar, contextIsFar, ...fields } = stream;
   for (const [name, value] of Object.entries(fields)) {
     setField(ste, 0, Ste[name as keyof typeof fields], value);
   }
-  setAddress(ste, 0, Ste.S1ContextPtr, contextIsFar ? FAR : CONTEXTS);
+  setAddress(ste, 0, Ste.S1ContextPtr, contextIsFar ? FAR : CONTEXTS + offset);
   return ste;
 }
 
@@ -163,14 +201,14 @@ function l1Of({ stream }: Scenario): Uint32Array {
   return descriptor;
 }
 
-function cdOf({ context }: Scenario, upper: boolean): Uint32Array {
+function cdOf({ context }: Scenario, upper: boolean, offset: number): Uint32Array {
   const cd = new Uint32Array(16);
   const { root, ...fields } = upper ? upperHalfOf(context) : lowerHalfOf(context);
   for (const [name, value] of Object.entries(fields)) {
     setField(cd, 0, Cd[name as keyof typeof fields], value);
   }
   setField(cd, 0, Cd.HAD1, upper ? context.HAD0 : 0);
-  setAddress(cd, 0, upper ? Cd.TTB1 : Cd.TTB0, [TABLES, FAR, UNBACKED][root]);
+  setAddress(cd, 0, upper ? Cd.TTB1 : Cd.TTB0, [TABLES + offset, FAR, UNBACKED][root]);
   return cd;
 }
 
@@ -215,20 +253,22 @@ function addPath(image: Image, path: Path): void {
       return;
     }
     if (known !== undefined) {
-      if ((known.lo & 3) !== 3 || !isOurs(known)) return;
-      table = tableOf(known);
+      const pointed = tableOf(known) - offsetOf(image.stage2);
+      if ((known.lo & 3) !== 3 || !isOurs(pointed)) return;
+      table = pointed;
       continue;
     }
     const next = TABLES + image.tables * TABLE_BYTES;
     image.tables++;
-    const hi = (path.tableAttributes << HIGH_ATTRIBUTES_SHIFT) >>> 0;
-    image.entries.set(address, { address, level, iova, lo: next | 3, hi });
+    const pointer = next + offsetOf(image.stage2);
+    const attributes = path.tableAttributes * 2 ** HIGH_ATTRIBUTES_SHIFT;
+    const hi = Math.floor(pointer / 2 ** 32) + attributes;
+    image.entries.set(address, { address, level, iova, lo: (pointer % 2 ** 32) + 3, hi });
     table = next;
   }
 }
 
-function isOurs(entry: Entry): boolean {
-  const at = tableOf(entry);
+function isOurs(at: number): boolean {
   return at >= TABLES && at < TABLES + 2 ** 27;
 }
 
@@ -271,7 +311,7 @@ function outputOf(image: Image, path: Path): number {
   if (path.output === "far") return FAR;
   if (path.output === "unbacked") return UNBACKED;
   const pages = ARENA_BYTES / 2 ** image.granuleLg2;
-  return ARENA + (path.page % pages) * 2 ** image.granuleLg2;
+  return ARENA + offsetOf(image.stage2) + (path.page % pages) * 2 ** image.granuleLg2;
 }
 
 function transfersOf(scenario: Scenario, image: Image): Transfer[] {
@@ -295,6 +335,10 @@ function transfersOf(scenario: Scenario, image: Image): Transfer[] {
     // What is not translated must not reach QEMU's devices.
     if (scenario.stream.Config === SteConfig.bypass)
       iova = ARENA + (Math.abs(iova) % (ARENA_BYTES / 2));
+    if (scenario.stream.Config === SteConfig.stage2 && image.stage2 !== undefined) {
+      iova = IPA_OFFSET + ARENA + (Math.abs(iova) % (ARENA_BYTES / 2));
+      if (access.outside) iova += 2 ** image.stage2.inputBits;
+    }
     return { iova, sizeBytes: access.sizeBytes, write: access.write, at: index * 64 };
   });
 }

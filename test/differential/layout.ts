@@ -22,6 +22,14 @@ export const DUMP = 0x4841_0000;
 /** Table pages, one per 64 KiB: the largest granule. */
 export const TABLES = 0x4900_0000;
 export const TABLE_BYTES = 0x1_0000;
+/** Tables of stage 2: the first one or ones (up to 1 MiB), and the others. */
+export const STAGE2_ROOT = 0x5000_0000;
+export const STAGE2_TABLES = 0x5100_0000;
+/**
+ * What is added to a physical address for the intermediate one that stage 2 puts there: a
+ * multiple of every block's size.
+ */
+export const IPA_OFFSET = 0x8_0000_0000;
 /**
  * What leaves point to. Aligned for every block size, 1 GiB included; a block's start is
  * this too.

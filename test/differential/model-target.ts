@@ -27,9 +27,10 @@ export class ModelTarget implements Target {
   readonly #devices = new Map<number, Device>();
 
   /** `make` is the model's constructor: a test may hand in a mutated one. */
-  constructor(make: MakeSmmu) {
+  constructor(make: MakeSmmu, capabilities: SmmuV3Options["capabilities"] = {}) {
     this.#smmu = make(this.#machine, {
       base: SMMU_BASE,
+      capabilities,
       isAborting: (address) => !isBacked(address),
     });
   }

@@ -100,7 +100,7 @@ const CONTEXT_DEFAULTS = {
 /** One in so many scenarios has an unusual value in a given field. */
 const UNUSUAL = 60;
 
-function mostly(usual: number, ...others: readonly number[]): fc.Arbitrary<number> {
+export function mostly(usual: number, ...others: readonly number[]): fc.Arbitrary<number> {
   return fc.oneof(
     { weight: UNUSUAL, arbitrary: fc.constant(usual) },
     { weight: 1, arbitrary: fc.constantFrom(...others) },
