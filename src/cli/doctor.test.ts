@@ -46,10 +46,14 @@ describe("doctor", () => {
     expect(find("trace-cmd").detail).toContain("apt-get install trace-cmd");
   });
 
-  it("tells a usable QEMU from one that is too old", () => {
+  it("tells a usable QEMU from one that is too old, and what a newer one would add", () => {
     installOnly("qemu-system-aarch64", "QEMU emulator version 10.0.2 (Debian 1:10.0.2)");
     expect(find("QEMU aarch64")).toMatchObject({ usable: true });
     expect(find("QEMU aarch64").detail).toContain("10.0");
+    expect(find("QEMU aarch64").detail).not.toContain("nesting");
+    installOnly("qemu-system-aarch64", "QEMU emulator version 7.2.22 (Debian 1:7.2)");
+    expect(find("QEMU aarch64")).toMatchObject({ usable: true });
+    expect(find("QEMU aarch64").detail).toContain("9.2 and later add");
     installOnly("qemu-system-aarch64", "QEMU emulator version 5.2.0");
     expect(find("QEMU aarch64")).toMatchObject({ usable: false });
     expect(find("QEMU aarch64").detail).toContain("5.2, older than");

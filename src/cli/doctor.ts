@@ -8,7 +8,15 @@ import { spawnSync } from "node:child_process";
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Command } from "commander";
 import pc from "picocolors";
-import { findQemu, howToInstall, QemuError, type QemuTarget } from "#machine";
+import {
+  findQemu,
+  howToInstall,
+  isOlderQemu,
+  QEMU_VERSION_NESTING,
+  QemuError,
+  type QemuTarget,
+  type QemuVersion,
+} from "#machine";
 
 /** One thing that was looked for. */
 export interface Check {
@@ -68,12 +76,22 @@ function qemu(target: QemuTarget, purpose: string): Check {
   try {
     const { command, version } = findQemu(target);
     const detail = `${command} ${version.major}.${version.minor}, for ${purpose}`;
-    return { what, usable: true, detail };
+    return { what, usable: true, detail: `${detail}${newerAdds(target, version)}` };
   } catch (error) {
     if (!(error instanceof QemuError)) throw error;
     const remedy = error.message.includes(howToInstall(target)) ? "" : `; ${howToInstall(target)}`;
     return { what, usable: false, detail: `${error.message}${remedy}` };
   }
+}
+
+/** What a newer QEMU would be good for, and where to get it. */
+function newerAdds(target: QemuTarget, version: QemuVersion): string {
+  if (target !== "aarch64" || !isOlderQemu(version, QEMU_VERSION_NESTING)) return "";
+  const { major, minor } = QEMU_VERSION_NESTING;
+  return (
+    `; ${major}.${minor} and later add an SMMUv3 with stage 2 and nesting to compare with ` +
+    "(Debian has one in its backports)"
+  );
 }
 
 function traceCmd(): Check {

@@ -28,6 +28,7 @@ export {
   howToInstall,
   isOlderQemu,
   QEMU_VERSION_MIN,
+  QEMU_VERSION_NESTING,
   type QemuBinary,
   QemuError,
   type QemuErrorCode,

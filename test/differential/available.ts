@@ -1,27 +1,21 @@
 /** Whether the differential tests can run here. */
 
-import { findQemu, isOlderQemu, type QemuVersion, whyNoQemu } from "#machine";
+import { findQemu, isOlderQemu, QEMU_VERSION_NESTING, type QemuVersion, whyNoQemu } from "#machine";
 import { TABLE_IS_OF } from "./differences.js";
 
 /** Undefined when they can; otherwise what is missing, and what to do about it. */
 export const missing = whyNotHere();
 if (missing !== undefined) console.warn(`differential tests skipped: ${missing}`);
 
-/** Stage 2 came with QEMU 8.1, both stages with 9.1; `virt` boards have them on since 9.2. */
-const STAGE2_SINCE: QemuVersion = { major: 9, minor: 2 };
-
 /** As `missing`, for what needs stage 2. */
 export const missingStage2 = missing ?? whyNoStage2();
-if (missing === undefined && missingStage2 !== undefined) {
-  console.warn(`differential tests of stage 2 skipped: ${missingStage2}`);
-}
 
 function whyNoStage2(): string | undefined {
   const { version } = findQemu("aarch64");
-  if (!isOlderQemu(version, STAGE2_SINCE)) return undefined;
+  if (!isOlderQemu(version, QEMU_VERSION_NESTING)) return undefined;
   return (
     `QEMU is ${asText(version)}, and its \`virt\` board translates in both stages since ` +
-    `${asText(STAGE2_SINCE)}; install a newer one, from your distribution's backports for example`
+    `${asText(QEMU_VERSION_NESTING)}; install a newer one, from your distribution's backports for example`
   );
 }
 

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { SteConfig } from "#arch/smmuv3";
 import { createSmmuV3 } from "#hardware/smmuv3";
-import { missingStage2 } from "./available.js";
+import { missing, missingStage2 } from "./available.js";
 import { compareImage, Tally } from "./compare.js";
 import { hasUpperHalf } from "./differences.js";
 import { ModelTarget } from "./model-target.js";
@@ -19,6 +19,10 @@ import { buildNested, nestedScenario, STAGE2_CAPABILITIES } from "./stage2-scena
 /** About 16 transfers each, in either configuration. */
 const SCENARIOS = 500;
 const SEED = 22;
+
+if (missing === undefined && missingStage2 !== undefined) {
+  console.warn(`differential tests of stage 2 skipped: ${missingStage2}`);
+}
 
 describe.skipIf(missingStage2)("our SMMUv3 and QEMU's", () => {
   const tally = new Tally();

@@ -76,8 +76,8 @@ export interface SmmuV3Capabilities {
 }
 
 /**
- * The emulated machine that the memory dumps and captures come from: QEMU 10.0.2 `virt`, whose
- * SMMU has stage 1 unless it is told otherwise.
+ * The emulated machine that the memory dumps and captures come from (QEMU 10.0.2 `virt`), less
+ * stage 2, for which a machine has to ask.
  */
 export const DEFAULT_CAPABILITIES: SmmuV3Capabilities = {
   stage1: true,

@@ -18,6 +18,8 @@ export interface QemuBinary {
 
 /** Debian 12's, and the first whose SMMUv3 keeps CD.R with a cached configuration. */
 export const QEMU_VERSION_MIN: QemuVersion = { major: 7, minor: 2 };
+/** The first whose `virt` board has an SMMUv3 that translates in both stages by itself. */
+export const QEMU_VERSION_NESTING: QemuVersion = { major: 9, minor: 2 };
 /** Printing its version takes QEMU milliseconds; the rest is a loaded machine. */
 const VERSION_TIMEOUT_MS = 20_000;
 

@@ -6,6 +6,7 @@ export {
   howToInstall,
   isOlder as isOlderQemu,
   QEMU_VERSION_MIN,
+  QEMU_VERSION_NESTING,
   type QemuBinary,
   type QemuTarget,
   type QemuVersion,
