@@ -1,5 +1,6 @@
 /** The driver of Arm's SMMUv3. */
 
+export { ArrayInvalidation } from "./array-invalidation.js";
 export { CommandBatch, CommandBatches } from "./command-batch.js";
 export {
   type CommandQueue,
@@ -10,7 +11,7 @@ export {
 } from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
-export type { SmmuInstance } from "./invalidation.js";
+export { InvalidationKind, InvalidationList, type SmmuInstance } from "./invalidation.js";
 export type { GuestCommands, NestedSmmuDomain, VirtualSmmu } from "./nested.js";
 export type { PageRequestPolicy } from "./page-requests.js";
 export type { Features } from "./probe.js";

@@ -20,6 +20,7 @@ import {
   type ExploredAgent,
   type ExploredMachine,
   loneCell,
+  type MemoryModel,
   type Routine,
 } from "#machine";
 import { CommandConsumer } from "../hardware/command-consumer.js";
@@ -45,6 +46,8 @@ interface Shape {
   /** By CPU. */
   readonly lists: readonly (readonly List[])[];
   readonly goals: readonly string[];
+  /** All where not given. */
+  readonly memoryModels?: readonly MemoryModel[];
 }
 
 const TWO_LISTS = "an owner publishes another CPU's list";
@@ -92,6 +95,18 @@ const SHAPES: readonly Shape[] = [
     reservation: "compare-exchange",
     lists: [[SYNCED], [BARE]],
     goals: [TWO_LISTS],
+  },
+  {
+    name: "command-queue-two-laps",
+    title: "lock-less command queue of 2 slots: nobody wraps twice over a poll of CONS",
+    sizeLg2: 1,
+    start: 0,
+    completion: "poll",
+    reservation: "compare-exchange",
+    lists: [[SYNCED], [SYNCED]],
+    goals: [ONE_LIST],
+    // What it is about is the order of whole operations; the others see to the reordering.
+    memoryModels: ["sc"],
   },
   {
     name: "command-queue-fetch-add",
@@ -145,7 +160,7 @@ class Bench {
         ring: RING,
         sizeLg2,
         start: { prod: start, cons: start },
-        listCommandsMax: 2,
+        listCommandsMax: Math.max(...shape.lists.flat().map(({ length }) => length)),
         prodRegister: consumer.prodRegister,
         consRegister: consumer.consRegister,
         cpuCount: shape.lists.length,
@@ -226,7 +241,7 @@ function harnessOf(shape: Shape): Harness {
   return {
     name: shape.name,
     title: shape.title,
-    memoryModels: ["sc", "tso", "weak"],
+    memoryModels: shape.memoryModels ?? ["sc", "tso", "weak"],
     machine: { cpus: shape.lists.length },
     goals: shape.goals,
     setup(machine, reach): Scenario {

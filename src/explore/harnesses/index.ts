@@ -2,8 +2,14 @@
 
 import type { Harness } from "../harness.js";
 import { commandQueueHarnesses } from "./command-queue.js";
+import { invalidationHarnesses } from "./invalidation-array.js";
+import { rcuHarnesses } from "./rcu.js";
 
-export const HARNESSES: readonly Harness[] = [...commandQueueHarnesses];
+export const HARNESSES: readonly Harness[] = [
+  ...commandQueueHarnesses,
+  ...invalidationHarnesses,
+  ...rcuHarnesses,
+];
 
 export function findHarness(name: string): Harness | undefined {
   return HARNESSES.find((harness) => harness.name === name);

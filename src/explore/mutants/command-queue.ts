@@ -92,7 +92,7 @@ export const commandQueueMutants: readonly Mutant[] = [
   {
     name: "exclusive-ignores-waiters",
     breaks: "the lock is taken exclusively while somebody waits for a CMD_SYNC: its slot is reused",
-    harness: "command-queue-laps",
+    harness: "command-queue-two-laps",
     memoryModel: "sc",
     file: LOCK,
     find: "return (yield* cpu.compareExchange(this.#holders, 0, -EXCLUSIVE)) === 0;",

@@ -1,11 +1,12 @@
 /** All mutants, by name. */
 
 import { commandQueueMutants } from "./command-queue.js";
+import { invalidationMutants } from "./invalidation-array.js";
 import type { Mutant } from "./mutant.js";
 
 export { loadMutant, type Mutant, MutantError, patched } from "./mutant.js";
 
-export const MUTANTS: readonly Mutant[] = [...commandQueueMutants];
+export const MUTANTS: readonly Mutant[] = [...commandQueueMutants, ...invalidationMutants];
 
 export function findMutant(name: string): Mutant | undefined {
   return MUTANTS.find((mutant) => mutant.name === name);

@@ -57,7 +57,8 @@ export async function loadMutant(mutant: Mutant): Promise<typeof import("../inde
     cpSync(buildFolder(), join(folder, "dist"), { recursive: true });
     cpSync(join(buildFolder(), "..", "package.json"), join(folder, "package.json"));
     writeFileSync(join(folder, "dist", mutant.file), text);
-    return await import(pathToFileURL(join(folder, "dist", "explore", "index.js")).href);
+    const door = pathToFileURL(join(folder, "dist", "explore", "index.js")).href;
+    return await import(door);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
