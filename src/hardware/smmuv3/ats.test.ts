@@ -17,7 +17,8 @@ import {
 } from "#arch/smmuv3";
 import { AtsCompletion, type AtsEndpoint, AtsGrant, type AtsInvalidation } from "#hardware/bus";
 import type { SmmuV3Options } from "./model.js";
-import { CONTEXTS, pageEntry, SID, Testbed } from "./testing/testbed.js";
+import { ipaPage, PLAIN_STAGE2, STAGE2_CAPABILITIES, stage2Fields } from "./testing/stage2-beds.js";
+import { CONTEXTS, pageEntry, SID, type SteFields, Testbed } from "./testing/testbed.js";
 import { Access, type Transaction, TranslationStatus } from "./transaction.js";
 
 type Encoder = (out: Uint32Array, at: number) => void;
@@ -435,3 +436,70 @@ function blockAt(bed: Testbed, address: number): Uint8Array {
   bed.machine.memory.readBlock(address, bytes);
   return bytes;
 }
+
+describe("with two stages", () => {
+  const STAGE2_ROOT = 0x1_0000_0000;
+  const HOST = 0x80_8000_0000;
+  const GIB = 2 ** 30;
+
+  /** Stage 2 leaves the guest's structures where they are, and takes its data to HOST. */
+  function nested(ste: SteFields, cr0 = CHECKED): Testbed {
+    const capabilities = { ...STAGE2_CAPABILITIES, ats: true, splitStageAts: true };
+    const bed = new Testbed({ capabilities }).enable();
+    bed.write32(Register.CR0, cr0);
+    bed.write64At(STAGE2_ROOT + (CONTEXTS / GIB) * 8, ipaPage(CONTEXTS) & ~2n);
+    bed.write64At(STAGE2_ROOT + (PAGE / GIB) * 8, ipaPage(HOST) & ~2n);
+    const fields = stage2Fields({ ...PLAIN_STAGE2, table: STAGE2_ROOT });
+    const root = bed.stage1({}, { Config: 7, ...fields, ...ste });
+    bed.mapPage(root, IOVA, pageEntry(PAGE + 0x5000));
+    return bed;
+  }
+
+  it.each([
+    ["full ATS gives physical addresses", 1, HOST + 0x5008],
+    ["split stages give what stage 1 does", 2, PAGE + 0x5008],
+  ])("%s, cached or not", (_what, EATS, physicalAddress) => {
+    const bed = nested({ EATS });
+    // An access in between fills the IOTLB.
+    for (const isCached of [false, true]) {
+      if (isCached) expect(bed.access(IOVA + 8).physicalAddress).toBe(HOST + 0x5008);
+      const { completion, transaction } = request(bed, IOVA + 8, Access.write);
+      expect(completion).toBe(success);
+      expect(transaction).toMatchObject({ physicalAddress, granted: R | W });
+    }
+  });
+
+  it("split stages without ATSCHK count as no ATS", () => {
+    const bed = nested({ EATS: 2 }, on("SMMUEN", "EVENTQEN", "CMDQEN"));
+    expect(request(bed, IOVA).completion).toBe(unsupportedRequest);
+    expect(bed.events().map(({ name }) => name)).toEqual(["F_BAD_ATS_TREQ"]);
+  });
+
+  it("a translated access of split stages goes through stage 2, with its faults", () => {
+    const bed = nested({ EATS: 2 });
+    const transaction = bed.smmu.newTransaction(SID);
+    const pass = (address: number) =>
+      bed.machine.call(0, function* (cpu) {
+        const status = yield* bed.smmu.ats.passTranslated(cpu, transaction, address, 0);
+        if (status === TranslationStatus.ok) bed.smmu.finish(cpu, transaction);
+        return status;
+      });
+    expect(pass(PAGE + 0x5008)).toBe(TranslationStatus.ok);
+    expect(transaction.physicalAddress).toBe(HOST + 0x5008);
+    expect(pass(7 * GIB)).toBe(TranslationStatus.fault);
+    expect(bed.events()).toMatchObject([{ name: "F_TRANSLATION", stage2: 1, ipa: 7 * GIB }]);
+  });
+
+  it("a fault of stage 2 on the way grants nothing, and is not recorded", () => {
+    const bed = nested({ EATS: 1 });
+    bed.write64At(STAGE2_ROOT + (CONTEXTS / GIB) * 8, 0n);
+    const { completion, transaction } = request(bed, IOVA);
+    expect([completion, transaction.granted, bed.events()]).toEqual([success, 0, []]);
+  });
+
+  it("stage 2 may take away what stage 1 grants", () => {
+    const bed = nested({ EATS: 1 });
+    bed.write64At(STAGE2_ROOT + (PAGE / GIB) * 8, ipaPage(HOST, 0x80n) & ~2n);
+    expect(request(bed, IOVA, Access.write).transaction.granted).toBe(R);
+  });
+});

@@ -61,6 +61,7 @@ export class AtsInterface implements AtsPort {
     if (status === TranslationStatus.ok) {
       this.#translator.finish(agent, transaction);
       transaction.granted = grantedBy(transaction.permissions, transaction, access);
+      if (this.#translator.isSplitStage(transaction)) transaction.physicalAddress = transaction.ipa;
       return AtsCompletion.success;
     }
     const isRefused =

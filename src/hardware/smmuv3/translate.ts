@@ -197,8 +197,12 @@ export class Translator {
   /** Answers say what is allowed, unless stage 1 alone is asked for, which is not cached. */
   #suffices(transaction: Transaction, permissions: number): boolean {
     if (!transaction.isRequest) return allows(permissions, transaction.access);
-    const { stream } = transaction;
-    return stream === undefined || this.#effectiveEats(stream) !== Eats.splitStage;
+    return !this.isSplitStage(transaction);
+  }
+
+  /** Whether its endpoint gets what stage 1 makes of addresses, for stage 2 to follow. */
+  isSplitStage({ stream }: Transaction): boolean {
+    return stream !== undefined && this.#effectiveEats(stream) === Eats.splitStage;
   }
 
   /** EATS as it counts: not for bypass, and split stages need the check of what comes back. */
