@@ -102,6 +102,35 @@ describe("an access that stalls", () => {
     expect(access.outcomes).toEqual([TranslationStatus.ok]);
   });
 
+  it("may be retried any number of times", () => {
+    const { bed, root } = stalling(1);
+    const access = device(bed, IOVA);
+    // More than generators can be nested in each other.
+    for (let round = 0; round < 4000; round++) {
+      bed.submit(resume(0, ResumeResponse.retry));
+      if (round % 16 === 15) bed.eventWords();
+    }
+    bed.mapPage(root, IOVA, pageEntry(PAGE));
+    bed.submit(resume(0, ResumeResponse.retry));
+    expect(access.outcomes).toEqual([TranslationStatus.ok]);
+  });
+
+  it("hears software's decision even if its tag is taken again at once", () => {
+    const { bed } = stalling(1);
+    // The other device comes later, but it is served before the first.
+    const later = bed.smmu.newTransaction(SID);
+    bed.machine.addAgent("later device", function* (agent) {
+      yield* agent.delay(1000);
+      yield* bed.smmu.translate(agent, later, IOVA + 4096, Access.read);
+    });
+    const first = device(bed, IOVA);
+    bed.machine.advance(1000);
+    expect(stalls(bed)).toEqual([{ iova: IOVA, stag: 0 }]);
+    bed.submit(resume(0, ResumeResponse.abort));
+    expect(first.outcomes).toEqual([TranslationStatus.fault]);
+    expect(stalls(bed)).toEqual([{ iova: IOVA + 4096, stag: 0 }]);
+  });
+
   it("ends as software says", () => {
     const expected = [
       [ResumeResponse.abort, false, TranslationStatus.fault],
