@@ -242,7 +242,8 @@ function* prepare(
 ): Routine<Change> {
   const { smmu, device, list } = master;
   const owner = ownerOf(next);
-  const hasAts = device.ats !== undefined && smmu.features.ats;
+  // An entry that lets requests stall cannot allow ATS as well (Arm IHI 0070, 5.2, S2S).
+  const hasAts = device.ats !== undefined && smmu.features.ats && !master.stalls;
   const ats = hasAts && allowsAts && (owner !== undefined || needsAts);
   if (owner !== undefined) {
     takeTag(master, next);

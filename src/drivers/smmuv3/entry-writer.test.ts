@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   Cd,
@@ -7,7 +8,6 @@ import {
   S1Dss,
   S1Fmt,
   Ste,
-  SteConfig,
   setAddress,
   setField,
 } from "#arch/smmuv3";
@@ -17,9 +17,12 @@ import {
   bypassSte,
   CD_FORMAT,
   type CdTableUse,
+  nestedSte,
   STE_FORMAT,
+  type Stage2Use,
   stage1Cd,
   stage1Ste,
+  stage2Ste,
 } from "./entry-formats.js";
 import {
   ENTRY_QUADS,
@@ -33,6 +36,7 @@ import {
 const FEATURES = { attributeTypesOverride: true, stalls: true };
 const CD_TABLE = 0x1_2345_6000;
 const ENTRY = 0x4000;
+const STAGE2_CONTROLS = { t0sz: 24, sl0: 1, ir0: 1, or0: 1, sh0: 3, tg: 0, ps: 5 };
 
 type Change = readonly [Field, number];
 
@@ -53,10 +57,11 @@ const S1_ATS = withFields(S1, ATS);
 const S1_STALL = stage1Ste(FEATURES, { ...cdTable(CD_TABLE), stalls: true });
 const S1_BYPASS = withFields(S1, [Ste.S1DSS, S1Dss.bypass], SHARED);
 const S1_BYPASS_ATS = withFields(S1_BYPASS, ATS);
-const S2 = stage2Ste();
-const S2_ATS = withFields(S2, ATS);
-const S2_STALL = withFields(S2, [Ste.S2S, 1]);
-const NESTED = nestedSte();
+const S2 = stage2Ste(FEATURES, stage2Use());
+const S2_ATS = stage2Ste(FEATURES, stage2Use({ ats: true }));
+const S2_STALL = stage2Ste(FEATURES, stage2Use({ stalls: true }));
+/** A guest's stage 1 within `S2`, as in the last two rows of the kernel's test. */
+const NESTED = withFields(nestedSte(FEATURES, stage2Use({ ats: true }), S1_BYPASS), [Ste.MEV, 1]);
 
 /** One descriptor, of a device that neither stalls nor has ATS. */
 function cdTable(base: number): CdTableUse {
@@ -65,28 +70,9 @@ function cdTable(base: number): CdTableUse {
 }
 
 /** VMID 0, which stage 1 has too: with another one a switch of stages changes two words. */
-function stage2Ste(): Uint32Array {
-  const ste = withFields(
-    EMPTY,
-    [Ste.V, 1],
-    [Ste.Config, SteConfig.stage2],
-    SHARED,
-    [Ste.S2T0SZ, 24],
-    [Ste.S2SL0, 1],
-    [Ste.S2PS, 5],
-    [Ste.S2AA64, 1],
-    [Ste.S2PTW, 1],
-    [Ste.S2R, 1],
-  );
-  setAddress(ste, 0, Ste.S2TTB, 0x8_8000_0000);
-  return ste;
-}
-
-/** A guest's stage 1 within `S2`, as in the last two rows of the kernel's test. */
-function nestedSte(): Uint32Array {
-  const ste = withFields(S2_ATS, [Ste.Config, SteConfig.nested], [Ste.MEV, 1]);
-  for (let word = 0; word < ENTRY_WORDS; word++) ste[word] |= S1_BYPASS[word];
-  return ste;
+function stage2Use(changes: Partial<Stage2Use> = {}): Stage2Use {
+  const table = { controls: STAGE2_CONTROLS, rootAddress: 0x8_8000_0000, vmid: 0 };
+  return { ...table, ats: false, stalls: false, ...changes };
 }
 
 interface Written {
@@ -141,6 +127,10 @@ function expectMeaningOf(
   from: Uint32Array,
   to: Uint32Array,
 ): void {
+  if (format === STE_FORMAT) {
+    const both = getField(entry, 0, Ste.EATS) === Eats.full && getField(entry, 0, Ste.S2S) === 1;
+    expect(both && (getField(entry, 0, Ste.Config) & 2) !== 0).toBe(false);
+  }
   // V is bit 0 of an STE and bit 31 of a CD. Invalid entries mean nothing.
   if (getField(entry, 0, format === CD_FORMAT ? Cd.V : Ste.V) === 0) return;
   const used = new Uint32Array(ENTRY_WORDS);
@@ -199,6 +189,54 @@ describe("a change of a stream table entry", () => {
     expect(() => write(STE_FORMAT, ABORT, to)).toThrow("only bits that the hardware looks at");
   });
 });
+
+describe("any change between entries that the driver builds", () => {
+  const anUse = fc.record({
+    base: fc.constantFrom(CD_TABLE, CD_TABLE + 0x1_0000),
+    format: fc.constantFrom(S1Fmt.linear, S1Fmt.twoLevel64K),
+    substreamBits: fc.constantFrom(0, 12),
+    s1dss: fc.constantFrom(...Object.values(S1Dss)),
+    ats: fc.boolean(),
+    stalls: fc.boolean(),
+  });
+  const aStage1 = anUse.map(({ base, format, substreamBits, ...use }) =>
+    stage1Ste(FEATURES, { table: { base, format, substreamBits }, ...use }),
+  );
+  // ATS and stalls exclude each other where there is a stage 2.
+  const aStage2Use = fc
+    .record({ vmid: fc.constantFrom(0, 7), mode: fc.constantFrom("ats", "stalls", "neither") })
+    .map(({ vmid, mode }) => stage2Use({ vmid, ats: mode === "ats", stalls: mode === "stalls" }));
+  const anEntry = fc.oneof(
+    fc.constantFrom(EMPTY, ABORT, BYPASS),
+    aStage1,
+    aStage2Use.map((use) => stage2Ste(FEATURES, use)),
+    fc.tuple(aStage2Use, aStage1).map(([use, guest]) => nestedSte(FEATURES, use, guest)),
+  );
+
+  it("shows the old, the new or nothing, and never EATS with S2S", () => {
+    fc.assert(
+      fc.property(anEntry, anEntry, (from, to) => {
+        // `write` looks at every mixture of words that hardware could see.
+        const { hitless } = write(STE_FORMAT, from, to);
+        if (from === EMPTY || to === EMPTY) return;
+        // Only where more than one word counts does the entry have to go meanwhile.
+        if (!hitless) expect(wordsThatCount(from, to)).toBeGreaterThan(1);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+/** 64-bit words of a target that differ from the start in what the hardware will look at. */
+function wordsThatCount(from: Uint32Array, to: Uint32Array): number {
+  const used = new Uint32Array(ENTRY_WORDS);
+  STE_FORMAT.used(to, used);
+  const quads = new Set<number>();
+  to.forEach((word, at) => {
+    if (((word ^ from[at]) & used[at]) !== 0) quads.add(at >> 1);
+  });
+  return quads.size;
+}
 
 describe("a change of a context descriptor", () => {
   const controls = {
