@@ -161,7 +161,11 @@ function createInstance(
   });
   const smmu = createSmmuV3(machine, {
     base,
-    interrupts: { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt },
+    interrupts: {
+      event: driver.eventInterrupt,
+      pri: driver.pageRequestInterrupt,
+      gerror: driver.globalErrorInterrupt,
+    },
     capabilities: { msi: syncCompletion === "msi" },
     ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
     ...(onCommand === undefined

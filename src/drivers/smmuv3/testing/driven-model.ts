@@ -43,7 +43,11 @@ export function system(
     ...queues,
     ...software,
   });
-  const interrupts = { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt };
+  const interrupts = {
+    event: driver.eventInterrupt,
+    pri: driver.pageRequestInterrupt,
+    gerror: driver.globalErrorInterrupt,
+  };
   const smmu = createSmmuV3(machine, { base: BASE, interrupts, ...hardware });
   const faults: FaultReport[] = [];
   const reports: SmmuReport[] = [];
