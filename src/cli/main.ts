@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { InputError } from "#analysis";
 import { CaptureError } from "#capture";
+import { addBenchCommand } from "./bench-command.js";
 import { addCheckCommand } from "./check-command.js";
 import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
@@ -55,6 +56,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
+  addBenchCommand(program);
   addSimulateCommand(program);
   addExplainCommand(program, setExitCode);
   addWalkCommand(program, setExitCode);

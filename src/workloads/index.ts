@@ -2,6 +2,20 @@
 
 export { CommandLog } from "./command-log.js";
 export { Histogram } from "./histogram.js";
+export {
+  BenchmarkTextError,
+  benchmarkText,
+  complaintOf,
+  DEFAULT_PARAMETERS,
+  MapBenchmark,
+  MapBenchmarkError,
+  type MapBenchmarkOptions,
+  type MapBenchmarkOutcome,
+  type MapBenchmarkParameters,
+  nodesOf,
+  type PrintedBenchmark,
+  parseBenchmarks,
+} from "./map-benchmark/index.js";
 export { MODES, type Mode } from "./mode.js";
 export * as nvme from "./nvme/index.js";
 export {

@@ -1,0 +1,52 @@
+/** `iommukit bench` as its users meet it: the kernel tool's flags, complaints and output. */
+
+import { describe, expect, it } from "vitest";
+import { parseBenchmarks } from "#workloads";
+import { iommukit } from "./command-line.js";
+
+describe("iommukit bench", () => {
+  it("prints the kernel tool's three lines, which a reader of its output accepts", () => {
+    const { code, stdout, stderr } = iommukit(["bench", "-t", "8", "-s", "2"]);
+    expect(code).toBe(0);
+    expect(stdout.split("\n")).toHaveLength(4);
+    expect(stdout.split("\n")[0]).toBe(
+      "dma mapping benchmark(SINGLE_MODE): threads:8 seconds:2 node:-1 dir:BIDIRECTIONAL granule:1",
+    );
+    const [read] = parseBenchmarks(stdout, "stdout");
+    expect(read).toMatchObject({ threads: 8, seconds: 2, granule: 1 });
+    expect(read.unmapUs).toBeGreaterThan(0);
+    expect(stderr).toMatch(/^virtual time of profile generic-arm, strict: \d+ loops in .* --full/);
+  });
+
+  it("takes the tool's other flags, a profile, a mode and a queue", () => {
+    const flags = "-t 2 -s 1 -n 0 -b 40 -d 2 -x 1000 -g 4 -m 1".split(" ");
+    const ours = "--profile kunpeng-d06 --mode strict --queue fetch-add --sync msi --json".split(
+      " ",
+    );
+    const { code, stdout } = iommukit(["bench", ...flags, ...ours]);
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({
+      mode: "strict",
+      profile: "kunpeng-d06",
+      parameters: { threads: 2, node: 0, dmaBits: 40, direction: 2, granule: 4, mapMode: 1 },
+    });
+    expect(report.unmapHalfWidthNs).toBeLessThan(0.02 * report.unmapMeanNs + 10);
+  });
+
+  it.each([
+    [["-t", "0"], "invalid number of threads, must be in 1-1024"],
+    [["-t", "many"], "invalid number of threads, must be in 1-1024"],
+    [["-s", "301"], "invalid number of seconds, must be in 1-300"],
+    [["-m", "2", "-t", "0"], "invalid map mode, SINGLE_MODE:0, SG_MODE: 1"],
+    [["-n", "99"], "invalid numa node"],
+    [["-b", "20", "-g", "512"], "mask of 20 bits; take more bits"],
+    [["--mode", "fast"], "--mode"],
+    [["-q"], "unknown option '-q'"],
+  ])("refuses %j in one line", (flags, says) => {
+    const { code, stdout, stderr } = iommukit(["bench", ...flags]);
+    expect(stderr).toMatch(/^iommukit: [^\n]+\n$/);
+    expect(stderr).toContain(says);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  });
+});
