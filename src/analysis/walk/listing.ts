@@ -265,7 +265,11 @@ class Lister {
         : piecesOf(this.#memory, this.#ledger, table, visit.entries * 8, () => {});
     for (const piece of pieces) {
       if (isFirst && !this.#ledger.isNew(piece.address, role)) {
-        const text = `stage ${stage}, level ${level} table at ${hex(piece.address)} (from ${hex(visit.base)}) was listed before`;
+        // Each stream tells of a root that it shares; of other tables one line is enough.
+        const isRoot = level === regime.startLevel;
+        if (!isRoot && !this.#ledger.isFirstRepeat(piece.address, role)) return;
+        const what = `stage ${stage}, level ${level} table at ${hex(piece.address)}`;
+        const text = `${what} (from ${hex(visit.base)}) was listed before`;
         yield { kind: "repeat", streamId, text };
         return;
       }

@@ -25,6 +25,7 @@ export interface Piece {
 /** What a listing has read and seen so far. */
 export class WorkLedger {
   readonly #seen = new Set<number>();
+  readonly #repeated = new Set<number>();
   #pieces = 0;
 
   get isExhausted(): boolean {
@@ -39,12 +40,24 @@ export class WorkLedger {
 
   /** Whether a table is new as what `role` says (0 to 63): the first time only. */
   isNew(address: number, role: number): boolean {
-    // Addresses have 52 bits and tables are aligned to 64 bytes: 46 bits and 6 for the role.
-    const key = Math.floor(address / 64) * 64 + role;
-    if (this.#seen.has(key)) return false;
-    this.#seen.add(key);
-    return true;
+    return addTo(this.#seen, keyOf(address, role));
   }
+
+  /** Whether its repetition has not been told yet. */
+  isFirstRepeat(address: number, role: number): boolean {
+    return addTo(this.#repeated, keyOf(address, role));
+  }
+}
+
+/** Addresses have 52 bits and tables are aligned to 64 bytes: 46 bits and 6 for the role. */
+function keyOf(address: number, role: number): number {
+  return Math.floor(address / 64) * 64 + role;
+}
+
+function addTo(set: Set<number>, key: number): boolean {
+  if (set.has(key)) return false;
+  set.add(key);
+  return true;
 }
 
 /**
