@@ -8,12 +8,20 @@
  */
 
 import type { AtsEndpoint, AtsInvalidation } from "#hardware/bus";
-import { type Agent, type Cell, loneCell, type Routine, type StreamId } from "#machine";
+import {
+  type Agent,
+  type Cell,
+  type CellTest,
+  loneCell,
+  type Routine,
+  type StreamId,
+} from "#machine";
 
 /** An endpoint, and how many of its invalidations have no answer. */
 interface Link {
   readonly endpoint: AtsEndpoint;
   readonly outstanding: Cell;
+  readonly hasRoom: CellTest;
 }
 
 interface Outstanding {
@@ -45,7 +53,8 @@ export class AtcInvalidations {
 
   connect(endpoint: AtsEndpoint): void {
     const outstanding = loneCell(`${this.#name} ATC invalidations of ${endpoint.streamId}`);
-    this.#links.set(endpoint.streamId, { endpoint, outstanding });
+    const hasRoom: CellTest = (count) => count < endpoint.invalidateQueueDepth;
+    this.#links.set(endpoint.streamId, { endpoint, outstanding, hasRoom });
   }
 
   endpoint(streamId: StreamId): AtsEndpoint | undefined {
@@ -63,8 +72,7 @@ export class AtcInvalidations {
   *send(agent: Agent, streamId: StreamId, range: Omit<AtsInvalidation, "tag">): Routine {
     const link = this.#links.get(streamId);
     if (link === undefined) return;
-    const { endpoint, outstanding } = link;
-    const hasRoom = (count: number): boolean => count < endpoint.invalidateQueueDepth;
+    const { endpoint, outstanding, hasRoom } = link;
     yield* agent.waitUntil(outstanding, hasRoom);
     const tag = this.#nextTag++;
     const deadlineNs = agent.now() + this.#timeoutNs;

@@ -342,6 +342,28 @@ describe("whatever the IOMMU, an endpoint", () => {
   });
 });
 
+it("invalidations overlap on the link, and the endpoint serves one after the other", () => {
+  const machine = timedMachine({ cpus: 1, costs: costsWithDeviceReads(100) });
+  const bed = new Testbed({ capabilities: { ats: true } }, machine).enable();
+  // Far slower than anything else: a command takes some tens of nanoseconds.
+  rig({ timing: { linkNs: 20_000, invalidateNs: 5000 } }, bed);
+  const commands = [atcInv, atcInv, atcInv, atcInv, sync];
+  const words = new Uint32Array(4 * commands.length);
+  commands.forEach((encode, index) => {
+    encode(words, index * 4);
+  });
+  bed.machine.memory.writeBlock(COMMANDS, new Uint8Array(words.buffer));
+  const tookNs = machine.call(0, function* (cpu) {
+    const beginNs = cpu.now();
+    yield* cpu.writeRegister32(REGISTERS + Register.CMDQ_PROD, commands.length);
+    while ((yield* cpu.readRegister32(REGISTERS + Register.CMDQ_CONS)) !== commands.length);
+    return cpu.now() - beginNs;
+  });
+  // There, four invalidations, and back; and some microseconds for the rest.
+  expect(tookNs).toBeGreaterThan(60_000);
+  expect(tookNs).toBeLessThan(70_000);
+});
+
 describe("an unmap while a device works, at any moment of its work", () => {
   /** Reads of tables take so long that invalidations fall between two of them. */
   const costs = costsWithDeviceReads(1000);
