@@ -18,6 +18,7 @@ const READ_WRITE = Protection.read | Protection.write | Protection.cache;
 const costs = machineCosts(genericArm);
 
 const nvme: IommuDevice = { name: "nvme0", streamIds: [0x08], pasidBits: 12 };
+const accelerator: IommuDevice = { name: "accelerator", streamIds: [0x20], pasidBits: 12 };
 const nic: IommuDevice = { name: "nic0", streamIds: [0x10] };
 
 describe("a stage-2 domain", () => {
@@ -307,7 +308,8 @@ function churn(
   disturb: (cpu: Cpu, domain: SmmuDomain) => Routine,
   stage: 1 | 2 = 1,
 ): number {
-  const domain = machine.call(0, (cpu) => driver.allocatePaging(cpu, { stage }));
+  const nestingParent = stage === 2;
+  const domain = machine.call(0, (cpu) => driver.allocatePaging(cpu, { stage, nestingParent }));
   machine.call(0, (cpu) => driver.attach(cpu, nvme, domain));
   let stale = 0;
   machine.start(0, (cpu) => disturb(cpu, domain));
@@ -390,6 +392,54 @@ describe("while other CPUs map and unmap", () => {
       }),
       { numRuns: 15 },
     );
+  });
+
+  it("PASIDs and guests come and go", () => {
+    fc.assert(
+      fc.property(anySystem, fc.constantFrom<1 | 2>(1, 2), ({ cpus, seed }, stage) => {
+        const on = modelSystem(timedMachine({ cpus, costs, seed }), 1);
+        const { machine } = on;
+        const [{ driver, smmu }] = on.instances;
+        const guest = guestTables(machine);
+        let reached = 0;
+        const disturb = function* (cpu: Cpu, domain: SmmuDomain): Routine {
+          yield* iommuMap(cpu, domain, BUFFER_IPA, BUFFER_PADDR, PAGE, READ_WRITE);
+          if (stage === 2) {
+            yield* iommuMap(cpu, domain, GUEST_FIRST, GUEST_FIRST, GUEST_BYTES, READ_WRITE);
+            yield* guest.table.mapPages(cpu, 0x5000, BUFFER_IPA, PAGE, 1, READ_WRITE);
+          }
+          const virtual = stage === 2 ? yield* driver.allocateVirtual(cpu, domain) : undefined;
+          for (let round = 0; round < 4; round++) {
+            yield* cpu.delay(1 + cpu.random() * 2000);
+            if (virtual === undefined) yield* driver.attachPasid(cpu, accelerator, 9, domain);
+            else yield* driver.attach(cpu, accelerator, virtual.nest(guest.ste));
+            const [iova, pasid] = virtual === undefined ? [BUFFER_IPA, 9] : [0x5000, -1];
+            if ((yield* access(cpu, smmu, 0x20, iova, pasid)) === BUFFER_PADDR) reached++;
+            yield* iommuUnmap(cpu, domain, BUFFER_IPA, PAGE);
+            expect(yield* access(cpu, smmu, 0x20, iova, pasid)).toBe(-1);
+            yield* iommuMap(cpu, domain, BUFFER_IPA, BUFFER_PADDR, PAGE, READ_WRITE);
+            if (virtual === undefined) yield* driver.detachPasid(cpu, accelerator, 9);
+            else yield* driver.attach(cpu, accelerator, { kind: "blocked" });
+            expect(yield* access(cpu, smmu, 0x20, iova, pasid)).toBe(-1);
+          }
+        };
+        expect([churn(on, disturb, stage), reached]).toEqual([0, 4]);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  it("64 CPUs see no stale translation while devices come and go", () => {
+    const on = modelSystem(timedMachine({ cpus: 64, costs }), 2);
+    const [, { driver, smmu }] = on.instances;
+    const stale = churn(on, function* (cpu, domain) {
+      for (let round = 0; round < 6; round++) {
+        yield* driver.attach(cpu, nic, domain);
+        yield* access(cpu, smmu, 0x10, 2 ** 30);
+        yield* driver.attach(cpu, nic, { kind: "identity" });
+      }
+    });
+    expect(stale).toBe(0);
   });
 
   it("an SMMU goes away, and nothing is sent to it any more", () => {
