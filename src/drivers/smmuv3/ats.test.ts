@@ -1,11 +1,20 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Eats, encodeAtcInv, Opcode, Ste, setField } from "#arch/smmuv3";
 import { DmaStatus } from "#hardware/bus";
 import { Endpoint } from "#hardware/devices";
-import { type IommuDevice, iommuMap, iommuUnmap } from "#iommu";
+import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
 import { type Agent, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
+import {
+  BUFFER_IPA,
+  BUFFER_PADDR,
+  GUEST_ASID,
+  GUEST_BYTES,
+  GUEST_FIRST,
+  guestTables,
+} from "./testing/guest.js";
 import { type ModelSystem, modelSystem } from "./testing/model-system.js";
 
 const PAGE = 4096;
@@ -104,6 +113,48 @@ describe("a device with a translation cache", () => {
       yield* driver.detachPasid(cpu, devices[0], 7);
       expect(endpoint.isAtsEnabled).toBe(false);
       expect(yield* read(cpu, endpoint, 0x5000, 7)).toBe(-1);
+    });
+    expect(problems(on)).toEqual([]);
+  });
+});
+
+describe("a guest's device with a translation cache", () => {
+  it("is invalidated by the guest for its stage 1, and whole by the host", () => {
+    const on = rig(sequentialMachine({ cpus: 2 }), 1);
+    const { machine, endpoints, devices, instances } = on;
+    const [endpoint] = endpoints;
+    const [{ driver }] = instances;
+    const guest = guestTables(machine, true);
+    machine.call(0, function* (cpu) {
+      const parent = yield* driver.allocatePaging(cpu, { nestingParent: true });
+      yield* iommuMap(cpu, parent, GUEST_FIRST, GUEST_FIRST, GUEST_BYTES, READ_WRITE);
+      yield* iommuMap(cpu, parent, BUFFER_IPA, BUFFER_PADDR, PAGE, READ_WRITE);
+      for (const iova of [0x5000, 0x6000]) {
+        yield* guest.table.mapPages(cpu, iova, BUFFER_IPA, PAGE, 1, READ_WRITE);
+      }
+      const virtual = yield* driver.allocateVirtual(cpu, parent);
+      virtual.addDevice(3, devices[0]);
+      // A guest that does not know of ATS would not invalidate the cache: it stays off.
+      const plain = Uint32Array.from(guest.ste);
+      setField(plain, 0, Ste.EATS, Eats.refused);
+      yield* driver.attach(cpu, devices[0], virtual.nest(plain));
+      expect(endpoint.isAtsEnabled).toBe(false);
+      yield* driver.attach(cpu, devices[0], virtual.nest(guest.ste));
+      expect(endpoint.isAtsEnabled).toBe(true);
+      for (const iova of [0x5000, 0x6000]) {
+        expect(yield* read(cpu, endpoint, iova)).toBe(BUFFER_PADDR);
+      }
+      const gather = new IotlbGather();
+      gather.begin(true);
+      yield* guest.table.unmapPages(cpu, 0x5000, PAGE, 1, gather);
+      const commands = new Uint32Array(8);
+      commands.set([Opcode.TLBI_NH_VA, GUEST_ASID << 16, 0x5000, 0]);
+      encodeAtcInv(commands, 4, 3, 0x5000, 0);
+      expect(yield* virtual.issue(cpu, commands)).toEqual({ issued: 2, refused: false });
+      expect(yield* read(cpu, endpoint, 0x5000)).toBe(-1);
+      expect(yield* read(cpu, endpoint, 0x6000)).toBe(BUFFER_PADDR);
+      yield* iommuUnmap(cpu, parent, BUFFER_IPA, PAGE);
+      expect(yield* read(cpu, endpoint, 0x6000)).toBe(-1);
     });
     expect(problems(on)).toEqual([]);
   });

@@ -1,16 +1,23 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { CD_BYTES, Opcode, S1Dss, S1Fmt } from "#arch/smmuv3";
+import { Opcode } from "#arch/smmuv3";
 import { createSmmuV3 } from "#hardware/smmuv3";
 import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
-import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
-import { createLpaeTable, type LpaeTable, Protection } from "#pagetable";
+import { type Cpu, type Routine, sequentialMachine, timedMachine } from "#machine";
+import { Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
 import type { CommandQueue } from "./command-queue.js";
 import type { SmmuDomain } from "./domain.js";
 import { createSmmuV3Driver } from "./driver.js";
-import { stage1Cd, stage1Ste } from "./entry-formats.js";
 import type { MultiInstance } from "./shared.js";
+import {
+  BUFFER_IPA,
+  BUFFER_PADDR,
+  GUEST_ASID,
+  GUEST_BYTES,
+  GUEST_FIRST,
+  guestTables,
+} from "./testing/guest.js";
 import { access, type ModelSystem, modelSystem } from "./testing/model-system.js";
 
 const PAGE = 4096;
@@ -72,44 +79,6 @@ describe("a PASID", () => {
     });
   });
 });
-
-/** A guest whose own tables lie where its memory is mapped one to one, from `GUEST_FIRST` on. */
-const GUEST_FIRST = 0x1_0000_0000;
-const GUEST_BYTES = 2 ** 24;
-/** Its buffer: IPA, and where that is in truth. */
-const BUFFER_IPA = 0x4000_0000;
-const BUFFER_PADDR = 0x9000_0000;
-const GUEST_ASID = 77;
-
-interface Guest {
-  readonly table: LpaeTable<IotlbGather>;
-  readonly ste: Uint32Array;
-}
-
-/** What a guest's driver writes: a context descriptor, a page table, and an entry for them. */
-function guestTables(machine: Machine): Guest {
-  const guestMachine = sequentialMachine({
-    frames: { base: GUEST_FIRST, last: GUEST_FIRST + GUEST_BYTES - 1 },
-  });
-  return machine.call(0, function* (cpu) {
-    const { frames } = guestMachine;
-    const table = yield* createLpaeTable<IotlbGather>(cpu, {
-      frames,
-      tlb: { *flushWalk(): Routine {}, *addPage(): Routine {} },
-      iasBits: 48,
-      oasBits: 48,
-      coherentWalk: true,
-      unmapPartOfBlock: "refuse",
-    });
-    const cd = yield* frames.allocate(cpu, CD_BYTES);
-    const words = stage1Cd(table.controls, table.rootAddress, GUEST_ASID, false);
-    yield* cpu.writeBlock(cd, new Uint8Array(words.buffer));
-    const of = { base: cd, format: S1Fmt.linear, substreamBits: 0 };
-    const use = { table: of, s1dss: S1Dss.substream0, ats: false, stalls: false };
-    const ste = stage1Ste({ attributeTypesOverride: false, stalls: false }, use);
-    return { table, ste };
-  });
-}
 
 function tlbiNhVa(vmid: number, asid: number, iova: number): Uint32Array {
   return Uint32Array.of(Opcode.TLBI_NH_VA, (asid << 16) | vmid, iova, 0);
