@@ -89,6 +89,7 @@ class Narrator extends Replayer {
   override choose(machine: ExploredMachine): number {
     const process = super.choose(machine);
     this.#process = process;
+    this.#flushPending();
     if (process >= 0) {
       const { kind, name } = machine.processes.list[process];
       this.#underWay = kind === ProcessKind.agent ? this.#announced.get(name) : undefined;
@@ -115,6 +116,10 @@ class Narrator extends Replayer {
     } else if (kind === ProcessKind.drain) {
       this.steps.push({ agent, what: "store becomes visible", source: "", changes });
     } else this.steps.push({ agent, what: `takes ${name}`, source: "", changes });
+    this.#flushPending();
+  }
+
+  #flushPending(): void {
     this.steps.push(...this.#pending);
     this.#pending.length = 0;
   }

@@ -10,7 +10,7 @@ const maps = new Map<string, SourceMap | undefined>();
 
 /** `place` is a path or URL with line and column; the result is relative to the project. */
 export function sourceLineOf(place: string): string {
-  const found = /\/(dist|src)\/(.+\.[jt]s):(\d+):(\d+)$/.exec(place);
+  const found = /\/(dist|src)\/(.+\.[jt]s)(?:\?[^:]*)?:(\d+):(\d+)$/.exec(place);
   if (found === null) return place;
   const [, folder, file, line, column] = found;
   if (folder === "src") return `src/${file}:${line}`;

@@ -86,8 +86,8 @@ export const commandQueueMutants: readonly Mutant[] = [
     harness: "command-queue-poll",
     memoryModel: "sc",
     file: COMPLETION,
-    find: "if (queueHasConsumed(cons, prod, ring.sizeLg2))\n            return cons;",
-    replace: "if (queueHasConsumed(cons, prod - 1, ring.sizeLg2))\n            return cons;",
+    find: "batch.awaitedProd = prod;",
+    replace: "batch.awaitedProd = prod - 1;",
   },
   {
     name: "exclusive-ignores-waiters",

@@ -1,13 +1,4 @@
-/** All mutants, by name. */
+/** Mutants: the list, and how one is put into the code. */
 
-import { commandQueueMutants } from "./command-queue.js";
-import { invalidationMutants } from "./invalidation-array.js";
-import type { Mutant } from "./mutant.js";
-
+export { findMutant, MUTANTS } from "./list.js";
 export { loadMutant, type Mutant, MutantError, patched } from "./mutant.js";
-
-export const MUTANTS: readonly Mutant[] = [...commandQueueMutants, ...invalidationMutants];
-
-export function findMutant(name: string): Mutant | undefined {
-  return MUTANTS.find((mutant) => mutant.name === name);
-}

@@ -1,12 +1,10 @@
 /**
- * Mutants: named faults as patches of built modules. One is applied to a copy of the build, which
- * is then loaded beside the real one; the stack itself knows nothing of it.
+ * Mutants: named faults as patches of built modules. A mutated build is loaded beside the real one
+ * (`hooks.ts`); the stack itself knows nothing of it.
  */
 
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
+import { register } from "node:module";
 import type { MemoryModel } from "#machine";
 
 export interface Mutant {
@@ -32,13 +30,13 @@ export class MutantError extends Error {
 }
 
 /** The folder of the build, whether this runs from it or from the source. */
-function buildFolder(): string {
-  return fileURLToPath(new URL("../../../dist/", import.meta.url));
+export function buildFolder(): URL {
+  return new URL("../../../dist/", import.meta.url);
 }
 
 /** The patched text of the mutant's file; throws if the patch does not fit exactly once. */
-export function patched(mutant: Mutant, folder: string = buildFolder()): string {
-  const text = readFileSync(join(folder, mutant.file), "utf8");
+export function patched(mutant: Mutant): string {
+  const text = readFileSync(new URL(mutant.file, buildFolder()), "utf8");
   const parts = text.split(mutant.find);
   if (parts.length !== 2) {
     throw new MutantError(
@@ -49,17 +47,14 @@ export function patched(mutant: Mutant, folder: string = buildFolder()): string 
   return parts.join(mutant.replace);
 }
 
-/** This room's door, out of a copy of the build with the mutant in it. */
+let isRegistered = false;
+
+/** This room's door, out of a build with the mutant in it. */
 export async function loadMutant(mutant: Mutant): Promise<typeof import("../index.js")> {
-  const text = patched(mutant);
-  const folder = mkdtempSync(join(tmpdir(), "iommukit-mutant-"));
-  try {
-    cpSync(buildFolder(), join(folder, "dist"), { recursive: true });
-    cpSync(join(buildFolder(), "..", "package.json"), join(folder, "package.json"));
-    writeFileSync(join(folder, "dist", mutant.file), text);
-    const door = pathToFileURL(join(folder, "dist", "explore", "index.js")).href;
-    return await import(door);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  // A patch that does not fit is told here, and not by the loader.
+  patched(mutant);
+  if (!isRegistered) register(new URL("explore/mutants/hooks.js", buildFolder()));
+  isRegistered = true;
+  const door = new URL(`explore/index.js?mutant=${mutant.name}`, buildFolder());
+  return await import(door.href);
 }

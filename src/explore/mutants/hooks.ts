@@ -1,0 +1,38 @@
+/**
+ * Node's module hooks that make a build with a mutant in it appear beside the real one: modules
+ * that are loaded from a URL with `?mutant=NAME` load their own imports so, too, and the mutant's
+ * file is patched on the way. Runs on the hooks' own thread (node:module, `register`).
+ */
+
+import { findMutant } from "./list.js";
+import { buildFolder, patched } from "./mutant.js";
+
+const MUTANT = /[?&]mutant=([\w-]+)/;
+const build = new URL(buildFolder()).href;
+
+interface Resolved {
+  readonly url: string;
+}
+
+type NextResolve = (specifier: string, context: object) => Promise<Resolved>;
+type NextLoad = (url: string, context: object) => Promise<object>;
+
+export async function resolve(
+  specifier: string,
+  context: { readonly parentURL?: string },
+  next: NextResolve,
+): Promise<Resolved> {
+  const resolved = await next(specifier, context);
+  const name = MUTANT.exec(context.parentURL ?? "")?.[1];
+  const isOurs = resolved.url.startsWith(build) && !MUTANT.test(resolved.url);
+  return name !== undefined && isOurs
+    ? { ...resolved, url: `${resolved.url}?mutant=${name}` }
+    : resolved;
+}
+
+export async function load(url: string, context: object, next: NextLoad): Promise<object> {
+  const name = MUTANT.exec(url)?.[1];
+  const mutant = name === undefined ? undefined : findMutant(name);
+  if (mutant === undefined || !url.startsWith(`${build}${mutant.file}?`)) return next(url, context);
+  return { format: "module", source: patched(mutant), shortCircuit: true };
+}

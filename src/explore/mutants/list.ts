@@ -1,0 +1,16 @@
+/** All mutants, by name. */
+
+import { commandQueueMutants } from "./command-queue.js";
+import { entryMutants } from "./entry-update.js";
+import { invalidationMutants } from "./invalidation-array.js";
+import type { Mutant } from "./mutant.js";
+
+export const MUTANTS: readonly Mutant[] = [
+  ...commandQueueMutants,
+  ...entryMutants,
+  ...invalidationMutants,
+];
+
+export function findMutant(name: string): Mutant | undefined {
+  return MUTANTS.find((mutant) => mutant.name === name);
+}
