@@ -75,6 +75,16 @@ describe("iommukit simulate nvme", () => {
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
   });
 
+  it("simulate net speaks netperf's words", () => {
+    const flags = "--test UDP_STREAM --message 1k --cpus 1 --runtime 1ms --ramp 1ms".split(" ");
+    const { code, stdout, stderr } = iommukit(["simulate", "net", ...flags, "--copybreak", "256"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^UDP_STREAM with messages of 1024 bytes, 1 adapter on 1 SMMU/);
+    const refused = iommukit(["simulate", "net", "--test", "HTTP"]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toMatch(/^iommukit: .*TCP_STREAM[^\n]+\n$/);
+  });
+
   it("asks for a kind of load", () => {
     const { code, stderr } = iommukit(["simulate"]);
     expect(code).toBe(2);

@@ -4,7 +4,16 @@ import { availableParallelism } from "node:os";
 import { type Command, Option } from "commander";
 import type { SyncCompletion } from "#drivers/smmuv3";
 import type { Profile } from "#platform";
-import { type AnyPlan, MODES, type Mode, READ_WRITES, type ReadWrite } from "#workloads";
+import {
+  type AnyPlan,
+  MODES,
+  type Mode,
+  NET_TESTS,
+  type NetTest,
+  READ_WRITES,
+  type ReadWrite,
+  type ReceiveBuffers,
+} from "#workloads";
 import { UsageError } from "./errors.js";
 import { watchInterrupt } from "./interruption.js";
 import { profileOption } from "./profile-option.js";
@@ -48,6 +57,15 @@ interface NvmeFlags extends CommonFlags {
   readonly numjobs?: number;
 }
 
+interface NetFlags extends CommonFlags {
+  readonly test: NetTest;
+  readonly message?: number;
+  readonly streams?: number;
+  readonly copybreak?: number;
+  readonly rxBuffers: ReceiveBuffers;
+  readonly mtu: number;
+}
+
 const SEED_MAX = 2 ** 32 - 1;
 const DEVICES_MAX = 64;
 const WORKERS_MAX = 256;
@@ -57,6 +75,13 @@ const JOBS_MAX = 4096;
 const IN_FLIGHT_MAX = 2 ** 20;
 /** What a PRP list of one page describes, and so what one request can be of. */
 const BLOCK_BYTES_MAX = 2 ** 21;
+/** What one send() of netperf can be of, here. */
+const MESSAGE_BYTES_MAX = 65_536;
+/** A page stands for the copies. */
+const COPYBREAK_BYTES_MAX = 4096;
+/** IPv4's least, and what fits the receive buffers of half a page. */
+const MTU_MIN = 576;
+const MTU_MAX = 1500;
 /** How many CPUs a sweep has where nobody says: enough to see the shape. */
 const DEFAULT_SWEEP = [1, 4, 16, 64];
 
@@ -76,6 +101,29 @@ export function addSimulateCommand(program: Command): void {
     .option("--numjobs <n>", "jobs (default: one per CPU)", countOption(1, JOBS_MAX))
     .action(async (flags: NvmeFlags) => {
       await simulateCommand("nvme", flags, (cpus, mode) => nvmePlan(flags, cpus, mode));
+    });
+  addCommonOptions(simulate.command("net"))
+    .description("netperf's streams on network adapters")
+    .addOption(
+      new Option("--test <name>", "what netperf calls it").choices(NET_TESTS).default("TCP_STREAM"),
+    )
+    .option("--message <size>", "size of a message (default: 64k, 1 with _RR)", (value) =>
+      parseSize(value, 1, MESSAGE_BYTES_MAX),
+    )
+    .option("--streams <n>", "streams (default: one per CPU)", countOption(1, JOBS_MAX))
+    .option(
+      "--copybreak <size>",
+      "copy frames up to this size into memory that stays mapped (default: the profile's)",
+      (value) => parseSize(value, 0, COPYBREAK_BYTES_MAX),
+    )
+    .addOption(
+      new Option("--rx-buffers <kind>", "pool: buffers stay mapped; map: mapped for each frame")
+        .choices(["pool", "map"])
+        .default("pool"),
+    )
+    .option("--mtu <bytes>", "largest IP packet", countOption(MTU_MIN, MTU_MAX), 1500)
+    .action(async (flags: NetFlags) => {
+      await simulateCommand("net", flags, (cpus, mode) => netPlan(flags, cpus, mode));
     });
 }
 
@@ -190,5 +238,20 @@ function nvmePlan(flags: NvmeFlags, cpus: number, mode: Mode): AnyPlan {
     blockBytes: flags.bs,
     iodepth: flags.iodepth,
     numjobs,
+  };
+}
+
+function netPlan(flags: NetFlags, cpus: number, mode: Mode): AnyPlan {
+  const { test, copybreak, profile } = flags;
+  const isRequest = test === "TCP_RR" || test === "UDP_RR";
+  return {
+    kind: "net",
+    ...commonPlan(flags, cpus, mode),
+    test,
+    messageBytes: flags.message ?? (isRequest ? 1 : MESSAGE_BYTES_MAX),
+    streams: flags.streams ?? cpus,
+    copybreakBytes: copybreak ?? profile.nic.copybreakBytes.value,
+    receiveBuffers: flags.rxBuffers,
+    mtuBytes: flags.mtu,
   };
 }

@@ -138,9 +138,13 @@ function isWithoutColour(): boolean {
 
 function headerOf(plan: AnyPlan): string {
   const { devices, smmus, profile, runtimeNs } = plan;
-  const what = `${plan.rw} of ${plan.blockBytes} bytes, ${plan.iodepth} in flight per job`;
+  const what =
+    plan.kind === "nvme"
+      ? `${plan.rw} of ${plan.blockBytes} bytes, ${plan.iodepth} in flight per job`
+      : `${plan.test} with messages of ${plan.messageBytes} bytes`;
+  const device = plan.kind === "nvme" ? "drive" : "adapter";
   return (
-    `${what}, ${devices} drive${devices === 1 ? "" : "s"} on ${smmus} ` +
+    `${what}, ${devices} ${device}${devices === 1 ? "" : "s"} on ${smmus} ` +
     `SMMU${smmus === 1 ? "" : "s"}, profile ${profile.name}, ${runtimeNs / 1e6} ms each; ` +
     "times are virtual"
   );

@@ -20,6 +20,8 @@ export {
 export type { PageNeed } from "./endpoint/page-requests.js";
 export { Link, type LinkTiming } from "./link.js";
 export { createMessageTarget, type MessageTarget } from "./message-target.js";
+export { createNic, type NicModel, type NicOptions, type NicTiming } from "./nic/nic.js";
 export { createNvme, type NvmeModel } from "./nvme/controller.js";
 export { DEFAULT_NVME, type NvmeOptions, type NvmeTiming } from "./nvme/options.js";
 export type { NvmeStatistics } from "./nvme/state.js";
+export type { Server } from "./server.js";

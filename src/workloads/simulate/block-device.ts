@@ -19,6 +19,7 @@ import { allocateQueuePair } from "../nvme/queue.js";
 import type { SmmuInstance, System } from "../system.js";
 import { BlockQueue, type BlockQueueOptions } from "./block-queue.js";
 import { DEVICE_BLOCK_BYTES } from "./block-request.js";
+import { groupOf, interruptCpu } from "./cpu-groups.js";
 
 /** Where the drives' registers lie: behind those of everything else below 4 GiB. */
 const BARS_BASE = 0x10_0000_0000;
@@ -128,18 +129,6 @@ function* startQueue(
   yield* cpu.writeRegister32(vector + 12, 0);
   yield* createQueues(cpu, admin, pair, id);
   return queue;
-}
-
-/** CPUs in order, as evenly over the queues as can be. */
-function groupOf(cpuId: number, queueCount: number, cpuCount: number): number {
-  return Math.floor((cpuId * queueCount) / cpuCount);
-}
-
-/** The CPU of a queue's group that takes its interrupt: another one for each device. */
-function interruptCpu(queue: number, queueCount: number, cpuCount: number, device: number): number {
-  const first = Math.ceil((queue * cpuCount) / queueCount);
-  const next = Math.ceil(((queue + 1) * cpuCount) / queueCount);
-  return first + (device % (next - first));
 }
 
 /** Room for a list of pages: from here on data has more than two. */

@@ -112,7 +112,7 @@ export class BlockQueue {
   *#handle(cpu: Cpu): Routine {
     const { accounts } = this.#options;
     cpu.irqDisable();
-    const beganNs = cpu.now();
+    const begunNs = accounts.beginInterrupt(cpu);
     let taken = 0;
     for (;;) {
       const entry = this.#completions + this.#head * COMPLETION_BYTES;
@@ -129,7 +129,7 @@ export class BlockQueue {
       }
     }
     if (taken > 0) yield* cpu.writeRegister32(this.#headDoorbell, this.#head);
-    accounts.endInterrupt(cpu, beganNs);
+    accounts.endInterrupt(cpu, begunNs);
     cpu.irqEnable();
   }
 

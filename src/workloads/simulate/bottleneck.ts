@@ -11,9 +11,12 @@ export interface Bottleneck {
     | "media"
     | "controller"
     | "link"
+    | "wire"
     | "smmu"
     | "command-queue"
+    | "allocator"
     | "dma-mapping"
+    | "copy"
     | "interrupt-cpu"
     | "cpu"
     | "depth";
@@ -29,6 +32,7 @@ export interface Usage {
   readonly resources: readonly Resource[];
   readonly mapNs: number;
   readonly unmapNs: number;
+  readonly copyNs: number;
   /** By CPU. */
   readonly interruptNs: readonly number[];
 }
@@ -45,7 +49,7 @@ export function bottleneckOf(usage: Usage): Bottleneck {
 }
 
 function deviceLimit({ resources }: Usage): Bottleneck | undefined {
-  for (const kind of ["media", "controller", "link"] as const) {
+  for (const kind of ["media", "controller", "link", "wire"] as const) {
     const all = resources.filter((resource) => resource.kind === kind);
     // With several devices each has its own jobs: all of them have to be used up.
     const least = Math.min(...all.map(({ utilisation }) => utilisation));
@@ -58,10 +62,11 @@ const DEVICE_TEXT = {
   media: "the device: its media work all the time",
   controller: "the device: its controller takes one command after the other all the time",
   link: "the link to the device is full",
+  wire: "the wire is full",
 } as const;
 
 function cpuLimit(usage: Usage): Bottleneck | undefined {
-  const { resources, busyNs, mapNs, unmapNs, interruptNs, durationNs } = usage;
+  const { resources, busyNs, mapNs, unmapNs, copyNs, interruptNs, durationNs } = usage;
   const cpus = resources.filter(({ kind }) => kind === "cpu");
   const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
   if (busiest.utilisation < CPU_USED_UP) return undefined;
@@ -75,8 +80,14 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
     const what = `unmaps take ${percent(unmapNs)}`;
     return { kind: "command-queue", text: `the command queue: ${what}` };
   }
+  if (mapNs >= LARGE_PART * busyNs) {
+    return { kind: "allocator", text: `the IOVA allocator's lock: maps take ${percent(mapNs)}` };
+  }
   if (mapNs + unmapNs >= LARGE_PART * busyNs) {
     return { kind: "dma-mapping", text: `maps and unmaps take ${percent(mapNs + unmapNs)}` };
+  }
+  if (copyNs >= LARGE_PART * busyNs) {
+    return { kind: "copy", text: `memory copy takes ${percent(copyNs)}` };
   }
   const average = busyNs / (durationNs * cpus.length);
   const inInterrupts = Math.max(...interruptNs) / durationNs;

@@ -3,7 +3,7 @@
  * in unmaps, in interrupt handlers. Time of a handler that comes in between counts as its own.
  */
 
-import type { Cpu } from "#machine";
+import { type Cpu, Work } from "#machine";
 import { WatchedCpu } from "./watched-cpu.js";
 
 export class CpuAccounts {
@@ -11,6 +11,7 @@ export class CpuAccounts {
   readonly interruptNs: Float64Array;
   readonly mapNs: Float64Array;
   readonly unmapNs: Float64Array;
+  readonly copyNs: Float64Array;
   maps = 0;
   unmaps = 0;
   interrupts = 0;
@@ -19,6 +20,7 @@ export class CpuAccounts {
     this.interruptNs = new Float64Array(cpuCount);
     this.mapNs = new Float64Array(cpuCount);
     this.unmapNs = new Float64Array(cpuCount);
+    this.copyNs = new Float64Array(cpuCount);
   }
 
   /** A map begins; what is returned is for `endMap`. */
@@ -49,8 +51,20 @@ export class CpuAccounts {
     return cpu.now() - this.interruptNs[cpu.id];
   }
 
-  endInterrupt(cpu: Cpu, beganNs: number): void {
-    this.interruptNs[cpu.id] += cpu.now() - beganNs;
+  /** Charges the CPU with copying so many bytes. */
+  copy(cpu: Cpu, sizeBytes: number): void {
+    const beganNs = cpu.now();
+    cpu.work(Work.copyKilobyte, sizeBytes / 1024);
+    this.copyNs[cpu.id] += cpu.now() - beganNs;
+  }
+
+  /** A handler's work begins; what is returned is for `endInterrupt`. */
+  beginInterrupt(cpu: Cpu): number {
+    return this.#ownNs(cpu);
+  }
+
+  endInterrupt(cpu: Cpu, begunNs: number): void {
+    this.interruptNs[cpu.id] += this.#ownNs(cpu) - begunNs;
     this.interrupts++;
   }
 }

@@ -44,3 +44,22 @@ export interface BlockPlan extends SimulationPlan {
   readonly iodepth: number;
   readonly numjobs: number;
 }
+
+/** netperf's tests: streams out and in, and one request at a time for its response. */
+export const NET_TESTS = ["TCP_STREAM", "TCP_MAERTS", "UDP_STREAM", "TCP_RR", "UDP_RR"] as const;
+export type NetTest = (typeof NET_TESTS)[number];
+
+/** Whether a receive buffer stays mapped from one frame to the next. */
+export type ReceiveBuffers = "pool" | "map";
+
+/** netperf's words: `streams` connections, each with messages of `messageBytes`. */
+export interface NetPlan extends SimulationPlan {
+  readonly kind: "net";
+  readonly test: NetTest;
+  readonly messageBytes: number;
+  readonly streams: number;
+  /** Frames up to this size are copied into memory that stays mapped; 0: none. */
+  readonly copybreakBytes: number;
+  readonly receiveBuffers: ReceiveBuffers;
+  readonly mtuBytes: number;
+}

@@ -8,7 +8,7 @@ import type { CpuAccounts } from "./cpu-accounts.js";
 
 /** Something with a capacity, by how much of it was in use. */
 export interface Resource {
-  readonly kind: "cpu" | "media" | "controller" | "link" | "smmu";
+  readonly kind: "cpu" | "media" | "controller" | "link" | "wire" | "smmu";
   readonly name: string;
   /** 0 to 1. */
   readonly utilisation: number;
@@ -35,6 +35,7 @@ export interface Snapshot {
   readonly interruptNs: readonly number[];
   readonly mapNs: number;
   readonly unmapNs: number;
+  readonly copyNs: number;
   readonly maps: number;
   readonly unmaps: number;
   readonly interrupts: number;
@@ -78,6 +79,7 @@ export class Meter {
       interruptNs: [...accounts.interruptNs],
       mapNs: sum(accounts.mapNs),
       unmapNs: sum(accounts.unmapNs),
+      copyNs: sum(accounts.copyNs),
       maps: accounts.maps,
       unmaps: accounts.unmaps,
       interrupts: accounts.interrupts,

@@ -55,6 +55,7 @@ export function resultOf(
     resources,
     mapNs: after.mapNs - before.mapNs,
     unmapNs: after.unmapNs - before.unmapNs,
+    copyNs: after.copyNs - before.copyNs,
     interruptNs: after.interruptNs.map((ns, id) => ns - before.interruptNs[id]),
   };
   return {

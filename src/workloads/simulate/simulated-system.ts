@@ -10,6 +10,9 @@ import type { SimulationPlan } from "./plan.js";
 import { type NamedMemory, WatchedCpu } from "./watched-cpu.js";
 import { WhyAccounts } from "./why.js";
 
+/** The doorbell of interrupt messages: where QEMU's `virt` board has its ITS. */
+export const MESSAGES_BASE = 0x0808_0000;
+
 export interface SimulatedSystem {
   readonly system: System;
   /** Undefined unless the plan asks why. */
