@@ -15,7 +15,8 @@
  * - LOG2SIZE so large that the table cannot be aligned to it: QEMU aligns the base without
  *   regard to SIDSIZE (smmu_find_ste);
  * - tagged addresses (TBI), which our model does not implement;
- * - stage 2, substreams, ATS, PRI and stalls, which QEMU and our model do not both have;
+ * - substreams, ATS, PRI and stalls, which QEMU does not have;
+ * - stage 2 here: it has scenarios and a table of its own (stage2-differences.ts);
  * - RECINVSID = 0: QEMU records unknown StreamIDs whatever CR2 says.
  */
 

@@ -124,6 +124,9 @@ export const FULL_CAPABILITIES: SmmuV3Capabilities = {
   twoLevelContextTable: true,
   msi: true,
   sev: true,
+  ats: true,
+  splitStageAts: true,
+  pri: true,
   stallModel: STALL_MODEL_STALL_AND_TERMINATE,
   // Of the order of what server parts have.
   stallsMax: 64,
