@@ -9,11 +9,12 @@ import {
   S1Fmt,
   Ste,
   SteConfig,
+  StreamWorld,
 } from "#arch/smmuv3";
 import type { IommuDomain } from "#iommu";
 import { type FrameAllocator, OutOfFramesError, sequentialMachine } from "#machine";
 import { SmmuShared } from "./shared.js";
-import { STUB_BASE, StubRig } from "./testing/stub-rig.js";
+import { STUB_BASE, STUB_REGISTERS, StubRig } from "./testing/stub-rig.js";
 
 const BLOCKED: IommuDomain = { kind: "blocked" };
 const IDENTITY: IommuDomain = { kind: "identity" };
@@ -284,6 +285,23 @@ describe("a PASID", () => {
     expect(() => rig.call((cpu) => rig.driver.attachPasid(cpu, plain, 1, domain))).toThrow(
       "device or SMMU has no PASIDs",
     );
+  });
+});
+
+describe("stage 1 of a host at EL2", () => {
+  it("is tagged as EL2's, in the entry and in every invalidation", () => {
+    const idr0 = STUB_REGISTERS[Register.IDR0] | (1 << 9);
+    const at = { [Register.IDR0]: idr0 };
+    const host = { hypervisorHost: true };
+    const rig = new StubRig(sequentialMachine(), undefined, STUB_BASE, at, host);
+    // E2H is bit 0 of CR2; the rest as without.
+    expect(rig.stub.get(Register.CR2)).toBe(0x7);
+    const domain = rig.call((cpu) => rig.driver.allocatePaging(cpu));
+    rig.attach(rig.device("nvme", 8), domain);
+    expect(getField(rig.ste(8), 0, Ste.STRW)).toBe(StreamWorld.el2);
+    rig.call((cpu) => domain.invalidation.invalidate(cpu, 0, PAGE, PAGE, 1));
+    rig.call((cpu) => domain.flushIotlbAll(cpu));
+    expect(rig.takeLog()).toEqual(["EL2_VA 1", "ATC_INV 8", "EL2_ASID 1", "ATC_INV 8 all"]);
   });
 });
 

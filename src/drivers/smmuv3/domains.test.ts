@@ -398,6 +398,15 @@ describe("while other CPUs map and unmap", () => {
     );
   });
 
+  it("a host at EL2 sees no stale translation either", () => {
+    const on = modelSystem(timedMachine({ cpus: 8, costs }), 1, "concurrent", true);
+    const [{ driver }] = on.instances;
+    const stale = churn(on, function* (cpu, domain) {
+      for (let round = 0; round < 4; round++) yield* driver.renumberAsid(cpu, domain);
+    });
+    expect(stale).toBe(0);
+  });
+
   it("64 CPUs see no stale translation while devices come and go", () => {
     const on = modelSystem(timedMachine({ cpus: 64, costs }), 2);
     const [, { driver, smmu }] = on.instances;

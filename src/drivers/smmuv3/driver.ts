@@ -60,6 +60,11 @@ export interface SmmuV3DriverOptions extends QueueOptions {
   readonly pageRequests?: PageRequestPolicy;
   /** Kernels up to 6.12 split a block of which a part is unmapped; newer ones, and we, refuse. */
   readonly unmapPartOfBlock?: PartOfBlock;
+  /**
+   * The CPUs run the driver at EL2, as a kernel with VHE does: stage 1 is EL2's too where the
+   * SMMU knows EL2 (kernel: ARM_SMMU_FEAT_E2H).
+   */
+  readonly hypervisorHost?: boolean;
   /** For domains that are behind several SMMUs: the same for all their drivers. */
   readonly shared?: SmmuShared;
 }
@@ -165,7 +170,7 @@ class SmmuV3 implements SmmuV3Driver {
 
   *probe(cpu: Cpu): Routine {
     assert(this.#running === undefined, "an SMMU is probed once");
-    const features = yield* probe(cpu, this.#base);
+    const features = yield* probe(cpu, this.#base, this.#options.hypervisorHost ?? false);
     const { frames } = this.#machine;
     const base = this.#base;
     const owner = {
@@ -190,6 +195,7 @@ class SmmuV3 implements SmmuV3Driver {
       shared: this.#shared,
       vmids: new TagAllocator(),
       rangeInvalidation: features.rangeInvalidation,
+      e2h: features.e2h,
       isRemoved: false,
     };
     this.#running = running;

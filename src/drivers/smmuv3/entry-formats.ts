@@ -16,6 +16,7 @@ import {
   SHCFG_USE_INCOMING,
   Ste,
   SteConfig,
+  StreamWorld,
   setAddress,
   setField,
 } from "#arch/smmuv3";
@@ -121,6 +122,8 @@ export interface EntryFeatures {
   readonly attributeTypesOverride: boolean;
   /** The SMMU can stall faulting transactions, if the entry does not forbid it. */
   readonly stalls: boolean;
+  /** Stage 1 is EL2's. */
+  readonly e2h: boolean;
 }
 
 export function abortSte(): Uint32Array {
@@ -160,6 +163,7 @@ export function stage1Ste(features: EntryFeatures, use: CdTableUse): Uint32Array
   setField(ste, 0, Ste.S1CIR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1COR, CD_FETCH_WRITE_BACK);
   setField(ste, 0, Ste.S1CSH, INNER_SHAREABLE);
+  setField(ste, 0, Ste.STRW, features.e2h ? StreamWorld.el2 : StreamWorld.nsEl1);
   setField(ste, 0, Ste.EATS, use.ats ? Eats.full : Eats.refused);
   if (features.stalls && !use.stalls) setField(ste, 0, Ste.S1STALLD, 1);
   if (use.s1dss === S1Dss.bypass && features.attributeTypesOverride) {

@@ -33,7 +33,7 @@ import {
 } from "./entry-writer.js";
 
 /** The kernel's own test of this (arm-smmu-v3-test.c) has both features. */
-const FEATURES = { attributeTypesOverride: true, stalls: true };
+const FEATURES = { attributeTypesOverride: true, stalls: true, e2h: false };
 const CD_TABLE = 0x1_2345_6000;
 const ENTRY = 0x4000;
 const STAGE2_CONTROLS = { t0sz: 24, sl0: 1, ir0: 1, or0: 1, sh0: 3, tg: 0, ps: 5 };

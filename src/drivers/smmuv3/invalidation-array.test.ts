@@ -25,7 +25,7 @@ function instance(index: number): SmmuInstance {
   const queue = {} as CommandQueue;
   const batches = new CommandBatches();
   const name = `smmu${index}`;
-  const features = { forceSync: false, rangeInvalidation: true };
+  const features = { forceSync: false, rangeInvalidation: true, e2h: false };
   return { index, name, queue, batches, ...features, isRemoved: false };
 }
 

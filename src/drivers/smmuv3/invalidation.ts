@@ -14,6 +14,8 @@ export interface SmmuInstance extends CommandSink {
   readonly name: string;
   /** It has range commands (IDR3.RIL). */
   readonly rangeInvalidation: boolean;
+  /** Stage 1 is tagged as EL2's. */
+  readonly e2h: boolean;
   /** Its queue is torn down: nothing may be sent any more. */
   isRemoved: boolean;
 }

@@ -35,6 +35,8 @@ export interface Features {
   readonly coherent: boolean;
   /** There are EL2 contexts, whose TLB entries a reset must drop. */
   readonly hyp: boolean;
+  /** Stage 1 is translated as for software at EL2 with a host of its own (E2H). */
+  readonly e2h: boolean;
   readonly asidBits: number;
   readonly vmidBits: number;
   /** Stage 2; with it, since every SMMU here has stage 1, nesting too. */
@@ -61,7 +63,8 @@ export interface Features {
   readonly forceSync: boolean;
 }
 
-export function* probe(cpu: Cpu, base: PhysicalAddress): Routine<Features> {
+/** `wantsE2h`: the driver is part of such a host, if the SMMU can serve one. */
+export function* probe(cpu: Cpu, base: PhysicalAddress, wantsE2h: boolean): Routine<Features> {
   const idr0 = yield* cpu.readRegister32(base + Register.IDR0);
   const idr1 = yield* cpu.readRegister32(base + Register.IDR1);
   const idr3 = yield* cpu.readRegister32(base + Register.IDR3);
@@ -74,6 +77,7 @@ export function* probe(cpu: Cpu, base: PhysicalAddress): Routine<Features> {
   return {
     coherent: isSet(idr0, IDR0.COHACC),
     hyp: isSet(idr0, IDR0.HYP),
+    e2h: isSet(idr0, IDR0.HYP) && wantsE2h,
     asidBits: isSet(idr0, IDR0.ASID16) ? 16 : 8,
     vmidBits: isSet(idr0, IDR0.VMID16) ? 16 : 8,
     stage2: isSet(idr0, IDR0.S2P),

@@ -63,7 +63,10 @@ export function* reset(cpu: Cpu, smmu: ResetTarget): Routine {
   if (extract(cr0, CR0.SMMUEN) === 1) yield* updateGbpa(cpu, base, fieldMask(GBPA.ABORT), 0);
   yield* disable(cpu, base);
   yield* cpu.writeRegister32(base + Register.CR1, CR1_VALUE);
-  yield* cpu.writeRegister32(base + Register.CR2, CR2_VALUE);
+  yield* cpu.writeRegister32(
+    base + Register.CR2,
+    CR2_VALUE | deposit(CR2.E2H, Number(features.e2h)),
+  );
 
   const tableHint = deposit(STRTAB_BASE.RA, 1);
   const table = streamTable.base;

@@ -11,6 +11,8 @@ import {
   ATC_SIZE_ALL,
   encodeAtcInv,
   encodeAtcInvSubstream,
+  encodeTlbiEl2Asid,
+  encodeTlbiEl2Va,
   encodeTlbiNhAll,
   encodeTlbiNhAsid,
   encodeTlbiNhVa,
@@ -86,10 +88,15 @@ export function* appendInvalidation(
 }
 
 /** Everything under a TLB tag. */
-export function appendWholeTag(cpu: Cpu, batch: CommandBatch, { kind, id }: Invalidation): void {
+export function appendWholeTag(
+  cpu: Cpu,
+  batch: CommandBatch,
+  { smmu, kind, id }: Invalidation,
+): void {
   const at = batch.append(cpu);
-  if (kind === InvalidationKind.s1Asid) encodeTlbiNhAsid(batch.words, at, VMID_STAGE1, id);
-  else encodeTlbiS12Vmall(batch.words, at, id);
+  if (kind === InvalidationKind.s2Vmid) encodeTlbiS12Vmall(batch.words, at, id);
+  else if (smmu.e2h) encodeTlbiEl2Asid(batch.words, at, id);
+  else encodeTlbiNhAsid(batch.words, at, VMID_STAGE1, id);
 }
 
 /** The device's translations of the range, or all of them. */
@@ -173,7 +180,7 @@ function appendRange(
 function encodeAddress(
   { words }: CommandBatch,
   slot: number,
-  { kind, id }: Invalidation,
+  { smmu, kind, id }: Invalidation,
   address: number,
   leaf: 0 | 1,
   tg: number,
@@ -183,6 +190,8 @@ function encodeAddress(
 ): void {
   if (kind === InvalidationKind.s2Vmid) {
     encodeTlbiS2Ipa(words, slot, id, address, leaf, tg, num, scale, ttl);
+  } else if (smmu.e2h) {
+    encodeTlbiEl2Va(words, slot, id, address, leaf, tg, num, scale, ttl);
   } else encodeTlbiNhVa(words, slot, VMID_STAGE1, id, address, leaf, tg, num, scale, ttl);
 }
 

@@ -43,6 +43,7 @@ class Instance implements SmmuInstance, CommandQueue {
   readonly index: number;
   readonly name: string;
   readonly rangeInvalidation = true;
+  readonly e2h = false;
   readonly forceSync = false;
   readonly batches = new CommandBatches();
   readonly queue: CommandQueue = this;

@@ -42,7 +42,7 @@ export function guestTables(machine: Machine, ats = false): Guest {
     yield* cpu.writeBlock(cd, new Uint8Array(words.buffer));
     const of = { base: cd, format: S1Fmt.linear, substreamBits: 0 };
     const use = { table: of, s1dss: S1Dss.substream0, ats, stalls: false };
-    const ste = stage1Ste({ attributeTypesOverride: false, stalls: false }, use);
+    const ste = stage1Ste({ attributeTypesOverride: false, stalls: false, e2h: false }, use);
     return { table, ste };
   });
 }

@@ -29,15 +29,18 @@ export function modelSystem(
   machine: Machine,
   count: number,
   multiInstance: MultiInstance = "concurrent",
+  hypervisorHost = false,
 ): ModelSystem {
   const shared = new SmmuShared({ cpuCount: machine.cpus.length, multiInstance });
   const reports: SmmuReport[] = [];
   const interruptCpuId = machine.cpus.length - 1;
   const instances = Array.from({ length: count }, (_, index) => {
     const base = 0x905_0000 + index * 0x10_0000;
-    const queues = { commandQueueLg2Max: 7, eventQueueLg2Max: 3 };
     const name = `smmu${index}`;
-    const driver = createSmmuV3Driver(machine, { base, name, interruptCpuId, shared, ...queues });
+    const driver = createSmmuV3Driver(machine, {
+      ...{ base, name, interruptCpuId, shared, hypervisorHost },
+      ...{ commandQueueLg2Max: 7, eventQueueLg2Max: 3 },
+    });
     const interrupts = { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt };
     const capabilities = { ...FULL_CAPABILITIES, ats: true };
     const smmu = createSmmuV3(machine, { base, name, interrupts, capabilities });

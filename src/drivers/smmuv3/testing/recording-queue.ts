@@ -87,6 +87,7 @@ export function recordedInstance(
     batches: new CommandBatches(),
     forceSync: false,
     rangeInvalidation: true,
+    e2h: false,
     isRemoved: false,
   };
 }

@@ -12,7 +12,7 @@ import {
   type Routine,
   sequentialMachine,
 } from "#machine";
-import { createSmmuV3Driver, type SmmuV3Driver } from "../driver.js";
+import { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "../driver.js";
 import { ENTRY_WORDS } from "../entry-writer.js";
 import { SmmuShared } from "../shared.js";
 import { StubSmmu } from "./stub-smmu.js";
@@ -44,12 +44,13 @@ export class StubRig {
     shared = new SmmuShared({ cpuCount: machine.cpus.length }),
     base: PhysicalAddress = STUB_BASE,
     registers: Readonly<Record<number, number>> = {},
+    options: Partial<SmmuV3DriverOptions> = {},
   ) {
     this.machine = machine;
     this.shared = shared;
     const all = { ...STUB_REGISTERS, ...registers };
     this.stub = new StubSmmu(machine, { base, commandNs: 0, registers: all });
-    this.driver = createSmmuV3Driver(machine, { base, shared });
+    this.driver = createSmmuV3Driver(machine, { base, shared, ...options });
     this.call((cpu) => this.driver.probe(cpu));
     this.takeLog();
   }
@@ -123,6 +124,10 @@ export function commandLine(command: Command): string {
       return `CFGI_STE ${command.streamId}`;
     case "CMD_TLBI_NH_ASID":
       return `NH_ASID ${command.asid}`;
+    case "CMD_TLBI_EL2_ASID":
+      return `EL2_ASID ${command.asid}`;
+    case "CMD_TLBI_EL2_VA":
+      return `EL2_VA ${command.asid}`;
     case "CMD_TLBI_NH_VA":
       return `NH_VA ${command.asid}`;
     case "CMD_TLBI_S12_VMALL":
