@@ -23,7 +23,7 @@ import { check, type Harness, type Reach } from "../harness.js";
 const ENTRY = 0x1_0000;
 /** What the new entry leads to: software writes it first. */
 const TABLE = 0x2_0000;
-const FEATURES = { attributeTypesOverride: true, stalls: true };
+const FEATURES = { attributeTypesOverride: true, stalls: true, e2h: false };
 
 interface Update {
   readonly name: string;
