@@ -30,6 +30,7 @@ const QUEUES = [
   ["spinlock, SYNC polled under it", { commandQueue: spinlock }],
   ["spinlock, SYNC by MSI outside it", { commandQueue: spinlock, syncCompletion: "msi" }],
   ["lock-less, SYNC polled", {}],
+  ["lock-less, SYNC by event", { syncCompletion: "event" }],
   ["lock-less, SYNC by MSI", { syncCompletion: "msi" }],
   ["fetch-add, SYNC polled", { commandQueue: fetchAdd }],
   ["fetch-add, SYNC by MSI", { commandQueue: fetchAdd, syncCompletion: "msi" }],

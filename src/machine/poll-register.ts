@@ -1,6 +1,7 @@
 /** Polling a register: looking at it until it says what is wanted, or until the time is up. */
 
 import type { Agent, CellTest } from "./agent.js";
+import type { Cell } from "./cell.js";
 import type { Routine } from "./routine.js";
 import type { PhysicalAddress } from "./units.js";
 
@@ -10,6 +11,12 @@ export interface PollPauses {
   readonly lastNs: number;
   /** Nanoseconds from a look that ended at `nowNs` to the next; negative when there is none. */
   next(nowNs: number): number;
+  /**
+   * Ends a pause, and the one before the first look, early: a wire that changes with each event
+   * of the kind that `wfe` waits for. Without it a pause is as long as `next` says, and the first
+   * look is made at once.
+   */
+  readonly event?: Cell | undefined;
 }
 
 /**

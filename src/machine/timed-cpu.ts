@@ -19,6 +19,7 @@ import type { TimedMachine } from "./timed.js";
 import { type Access, Op, type OpCode } from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
 import type { LoadStoreUnit } from "./timed-load-store.js";
+import { NOT_BEGUN } from "./timed-poll.js";
 import { WORK_NAMES, type WorkCode } from "./work.js";
 
 /**
@@ -289,6 +290,7 @@ export class TimedCpu implements Cpu {
     const access = this.#access;
     access.test = test;
     access.pauses = pauses;
+    access.c = NOT_BEGUN;
     const arrivalNs = this.#agent.clockNs + this.#costs.register.readNs / 2;
     return this.#onMemory(Op.pollRegister, address, arrivalNs, 0);
   }

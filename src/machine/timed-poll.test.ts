@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { genericArm, machineCosts } from "#platform";
 import type { Agent } from "./agent.js";
-import { type Cell, loneCell } from "./cell.js";
+import { type Cell, loneCell, wireCell } from "./cell.js";
 import { type PollPauses, pollRegister32 } from "./poll-register.js";
 import type { RegisterBlock } from "./registers.js";
 import { sequentialMachine } from "./sequential.js";
@@ -129,6 +129,34 @@ describe("polling a register on the timed machine", () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it("looks at an event's time where there are events, and at the latest when a pause ends", () => {
+    const halfReadNs = costs.register.readNs / 2;
+    const waitFor = (eventAtNs: number | undefined): number => {
+      const machine = timedMachine({ costs });
+      const counter = new Counter(false);
+      const event = wireCell("event");
+      machine.registers.add(counter);
+      machine.addAgent("device", function* (agent) {
+        // An event of somebody else first: the CPU looks in vain.
+        yield* agent.sleepUntil(1_000);
+        agent.poke(event, 1);
+        yield* agent.sleepUntil(5_000);
+        yield* agent.store(counter.cell, 1);
+        if (eventAtNs === undefined) return;
+        yield* agent.sleepUntil(eventAtNs);
+        agent.poke(event, 2);
+      });
+      return machine.call(0, function* (cpu) {
+        const pauses = { lastNs: 1e9, event, next: () => 40_000 };
+        yield* pollRegister32(cpu, BASE, (value) => value === 1, pauses);
+        return cpu.now();
+      });
+    };
+    expect(waitFor(5_000)).toBe(5_000 + 2 * halfReadNs);
+    expect(waitFor(7_000)).toBe(7_000 + 2 * halfReadNs);
+    expect(waitFor(undefined)).toBe(40_000 + 2 * halfReadNs);
   });
 
   it("takes interrupts in between, and goes on", () => {

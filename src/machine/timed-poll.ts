@@ -8,8 +8,11 @@
  * of the machine instead of one for each look.
  *
  * `RegisterPoll` keeps its state in the agent's `Access`, so that interrupts can come between:
+ * A CPU that sleeps until there is an event looks when there is one, and now and then without.
+ * Looks after others' events that see nothing new are not made either, but take their time.
+ *
  * `a` is the time at which the next look arrives at the register, `b` what the register was
- * when last it was not what is waited for.
+ * when last it was not what is waited for, `c` when the CPU has looked after the last event.
  */
 
 import type { Cell } from "./cell.js";
@@ -17,6 +20,9 @@ import type { RegisterMap } from "./registers.js";
 import type { TimedMachine } from "./timed.js";
 import { type Access, Op } from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
+
+/** `c` before the first look. */
+export const NOT_BEGUN = -1;
 
 export class RegisterPoll {
   readonly #machine: TimedMachine;
@@ -40,6 +46,7 @@ export class RegisterPoll {
   perform(): boolean {
     const agent = this.#agent;
     const access = this.#access;
+    if (access.pauses.event !== undefined) return this.#performByEvent(access.pauses.event);
     if (!this.#planFrom(agent.clockNs)) {
       agent.advanceTo(access.a + this.#halfReadNs);
       this.#result.value = access.b;
@@ -64,6 +71,23 @@ export class RegisterPoll {
     }
   }
 
+  #performByEvent(event: Cell): boolean {
+    const agent = this.#agent;
+    const access = this.#access;
+    // To begin with the CPU sleeps, unless the event has come before.
+    if (access.c === NOT_BEGUN) {
+      access.c = agent.clockNs;
+      if (!this.#sees() && !this.#planNext(agent.clockNs)) return true;
+    }
+    while (agent.clockNs >= access.a) {
+      const isDone = this.#sees();
+      agent.advanceTo(agent.clockNs + this.#halfReadNs);
+      if (isDone || !this.#planNext(agent.clockNs)) return true;
+    }
+    agent.park(this.#machine.coherence.lineOfCell(event.line), access.a);
+    return false;
+  }
+
   /**
    * When the agent, parked at a line that changes at `atNs`, goes on: at the first look that
    * can see it; never, if that would not see what is waited for.
@@ -71,6 +95,15 @@ export class RegisterPoll {
   wakesAt(atNs: number): number {
     const access = this.#access;
     if (access.op !== Op.pollRegister) return atNs;
+    const { event } = access.pauses;
+    if (event !== undefined) {
+      // An event that comes while the CPU looks is not lost: it does not sleep then.
+      const startNs = Math.max(atNs, access.c);
+      access.c = startNs + 2 * this.#halfReadNs;
+      if (!this.#sees()) return Number.POSITIVE_INFINITY;
+      access.a = startNs + this.#halfReadNs;
+      return access.a;
+    }
     if (!this.#sees()) return Number.POSITIVE_INFINITY;
     return this.#planFrom(atNs) ? access.a : access.a + this.#halfReadNs;
   }

@@ -165,8 +165,9 @@ function createInstance(
       event: driver.eventInterrupt,
       pri: driver.pageRequestInterrupt,
       gerror: driver.globalErrorInterrupt,
+      syncEvent: driver.syncEvent,
     },
-    capabilities: { msi: syncCompletion === "msi" },
+    capabilities: { msi: syncCompletion === "msi", sev: syncCompletion === "event" },
     ...(profile === undefined ? {} : { timing: smmuCosts(profile) }),
     ...(onCommand === undefined
       ? {}

@@ -136,8 +136,12 @@ function addSmmu(
   const smmu = createSmmuV3(machine, {
     name: `smmu${index}`,
     base,
-    interrupts: { event: driver.eventInterrupt, gerror: driver.globalErrorInterrupt },
-    capabilities: { msi: syncCompletion === "msi", ats: (options.atsDevices ?? 0) > 0 },
+    interrupts: { gerror: driver.globalErrorInterrupt, syncEvent: driver.syncEvent },
+    capabilities: {
+      msi: syncCompletion === "msi",
+      sev: syncCompletion === "event",
+      ats: (options.atsDevices ?? 0) > 0,
+    },
     timing: smmuCosts(options.profile),
   });
   machine.call(0, (cpu) => driver.probe(cpu));

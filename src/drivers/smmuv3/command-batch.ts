@@ -10,7 +10,7 @@
 import { COMMAND_WORDS, queueHasConsumed } from "#arch/smmuv3";
 import { assert, type CellTest, type Cpu, type Routine, Work } from "#machine";
 import type { CommandQueue } from "./command-queue.js";
-import { Poll } from "./poll.js";
+import { EventPoll, Poll } from "./poll.js";
 
 /** Commands per batch: BITS_PER_LONG, as in the kernel (CMDQ_BATCH_ENTRIES). */
 export const BATCH_COMMANDS = 64;
@@ -22,6 +22,7 @@ export class CommandBatch {
   readonly words = new Uint32Array((BATCH_COMMANDS + 1) * COMMAND_WORDS);
   count = 0;
   readonly poll = new Poll();
+  readonly eventPoll = new EventPoll();
   /** Bits of the valid map that are waited for, as they must come to stand. */
   validMask = 0;
   validBits = 0;

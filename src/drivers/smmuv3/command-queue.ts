@@ -6,7 +6,7 @@
  * commands. When waiting for a CMD_SYNC returns true, everything before it is complete.
  */
 
-import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
+import { assert, type Cell, type Cpu, type PhysicalAddress, type Routine } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRingOptions } from "./command-ring.js";
 import { LocklessQueue } from "./lockless-queue.js";
@@ -54,6 +54,8 @@ export interface CommandQueueOptions extends CommandRingOptions {
   readonly completion: SyncCompletion;
   /** A word of memory for the MSIs of the spinlock queue, on a line of its own. */
   readonly syncWord?: PhysicalAddress | undefined;
+  /** For completion by `event`: counts what the SMMU has sent. */
+  readonly syncEvent?: Cell | undefined;
   readonly report: ReportListener;
   readonly onIssue?: IssueListener | undefined;
 }
@@ -62,6 +64,10 @@ export function createCommandQueue(
   kind: CommandQueueKind,
   options: CommandQueueOptions,
 ): CommandQueue {
+  assert(
+    options.syncEvent !== undefined || options.completion !== "event",
+    "completion by event has a wire to wait at",
+  );
   if (kind.kind === "lockless") {
     return new LocklessQueue(kind.reservation ?? "compare-exchange", options);
   }

@@ -18,12 +18,14 @@ import type {
 } from "#iommu";
 import {
   assert,
+  type Cell,
   type Cpu,
   type Interrupt,
   type Machine,
   type Pasid,
   type PhysicalAddress,
   type Routine,
+  wireCell,
 } from "#machine";
 import type { PartOfBlock } from "#pagetable";
 import { asOwn } from "./agreement.js";
@@ -74,6 +76,8 @@ export interface SmmuV3Driver extends IommuDriver {
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
   readonly pageRequestInterrupt: Interrupt;
+  /** To be raised by one with each event that the SMMU sends (SEV). */
+  readonly syncEvent: Cell;
   /** What `probe` found; reading it earlier is a mistake. */
   readonly features: Features;
   /** What invalidations see of it: its command queue, for one. As `features`, once probed. */
@@ -124,6 +128,7 @@ class SmmuV3 implements SmmuV3Driver {
   readonly eventInterrupt: Interrupt;
   readonly globalErrorInterrupt: Interrupt;
   readonly pageRequestInterrupt: Interrupt;
+  readonly syncEvent: Cell;
   readonly #machine: Pick<Machine, "frames" | "cpus">;
   readonly #options: SmmuV3DriverOptions;
   readonly #base: PhysicalAddress;
@@ -141,6 +146,7 @@ class SmmuV3 implements SmmuV3Driver {
     this.name = options.name ?? "arm-smmu-v3";
     this.#shared = options.shared ?? new SmmuShared({ cpuCount: machine.cpus.length });
     const cpuId = options.interruptCpuId ?? 0;
+    this.syncEvent = wireCell(`${this.name} event`);
     this.#pageRequests = new PageRequests(this.#whileRunning, options.pageRequests ?? "deny");
     const interrupt = (name: string, handler: (cpu: Cpu) => Routine): Interrupt => ({
       name: `${this.name} ${name}`,
@@ -174,7 +180,7 @@ class SmmuV3 implements SmmuV3Driver {
     const { frames } = this.#machine;
     const base = this.#base;
     const owner = {
-      ...{ base, features, pageRequests: this.#pageRequests },
+      ...{ base, features, pageRequests: this.#pageRequests, syncEvent: this.syncEvent },
       ...{ onFault: this.#onFault, report: this.#report },
     };
     const running: Running = {

@@ -42,6 +42,7 @@ const MSI_DATA = 0;
 export class LocklessQueue implements CommandQueue {
   readonly #ring: CommandRing;
   readonly #byMsi: boolean;
+  readonly #event: Cell | undefined;
   readonly #report: ReportListener;
   readonly #reservation: Reservation;
   readonly #room: QueueRoom;
@@ -55,6 +56,7 @@ export class LocklessQueue implements CommandQueue {
     const ring = new CommandRing(options);
     this.#ring = ring;
     this.#byMsi = options.completion === "msi";
+    this.#event = options.completion === "event" ? options.syncEvent : undefined;
     this.#report = options.report;
     this.#reservation =
       reservation === "compare-exchange"
@@ -206,7 +208,7 @@ export class LocklessQueue implements CommandQueue {
 
   *#pollCons(cpu: Cpu, batch: CommandBatch, prod: number): Routine<number> {
     const known = yield* this.#reservation.cons(cpu);
-    const cons = yield* pollCons(cpu, batch, this.#ring, prod, known);
+    const cons = yield* pollCons(cpu, batch, this.#ring, prod, known, this.#event);
     // Every lock that was taken for a CMD_SYNC of the same publication is now seen, so that
     // "I am the last" cannot be said too early (kernel: readl, not readl_relaxed).
     yield* cpu.fence("read");

@@ -6,7 +6,7 @@
  * A `Poll` belongs to whoever waits; it is reused and allocates nothing.
  */
 
-import type { Agent, PollPauses } from "#machine";
+import type { Agent, Cell, PollPauses } from "#machine";
 
 /** Looks per round; the last one of a round delays (ARM_SMMU_POLL_SPIN_COUNT). */
 const SPINS_PER_ROUND = 10;
@@ -15,6 +15,24 @@ const RELAX_NS = 5;
 const FIRST_DELAY_NS = 1_000;
 /** Hardware that needs longer is taken for dead (ARM_SMMU_POLL_TIMEOUT_US). */
 export const POLL_TIMEOUT_NS = 1_000_000_000;
+
+/** Period of the event stream of Arm's timers, which ends a `wfe` at the latest (10 kHz). */
+const EVENT_STREAM_NS = 100_000;
+
+/** A CPU that sleeps with `wfe` between looks, until the SMMU sends an event. */
+export class EventPoll implements PollPauses {
+  lastNs = 0;
+  event: Cell | undefined;
+
+  begin(agent: Agent, event: Cell): void {
+    this.lastNs = agent.now() + POLL_TIMEOUT_NS;
+    this.event = event;
+  }
+
+  next(nowNs: number): number {
+    return nowNs > this.lastNs ? -1 : EVENT_STREAM_NS;
+  }
+}
 
 export class Poll implements PollPauses {
   #spins = 0;

@@ -48,6 +48,8 @@ export interface Features {
   readonly twoLevelCdTable: boolean;
   /** Completion of CMD_SYNC and interrupts can be written to memory. */
   readonly msi: boolean;
+  /** CMD_SYNC can wake CPUs that wait for an event. */
+  readonly sev: boolean;
   readonly stalls: boolean;
   /** Devices can ask for pages over PCI. */
   readonly pri: boolean;
@@ -86,6 +88,7 @@ export function* probe(cpu: Cpu, base: PhysicalAddress, wantsE2h: boolean): Rout
     twoLevelCdTable: isSet(idr0, IDR0.CD2L),
     msi: isSet(idr0, IDR0.MSI),
     stalls: extract(idr0, IDR0.STALL_MODEL) !== STALL_MODEL_TERMINATE_ONLY,
+    sev: isSet(idr0, IDR0.SEV),
     pri: isSet(idr0, IDR0.PRI),
     twoLevelStreamTable: extract(idr0, IDR0.ST_LEVEL) === ST_LEVEL_TWO,
     streamIdBits: extract(idr1, IDR1.SIDSIZE),

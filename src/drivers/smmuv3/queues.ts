@@ -9,7 +9,7 @@ import {
   Register,
 } from "#arch/smmuv3";
 import type { FaultReport } from "#iommu";
-import type { Cpu, Machine, PhysicalAddress, Routine } from "#machine";
+import type { Cell, Cpu, Machine, PhysicalAddress, Routine } from "#machine";
 import {
   type CommandQueue,
   type CommandQueueKind,
@@ -40,8 +40,8 @@ export interface QueueOptions {
   /** The kernel's lock-less queue where not given. */
   readonly commandQueue?: CommandQueueKind;
   /**
-   * How to wait for a CMD_SYNC; `msi` where not given, and `poll` where the SMMU has no MSIs
-   * or no coherent access (kernel: arm-smmu-v3.disable_msipolling).
+   * How to wait for a CMD_SYNC: `msi` where not given, what comes next in the order of
+   * `SyncCompletion` where the SMMU cannot (kernel: arm-smmu-v3.disable_msipolling).
    */
   readonly syncCompletion?: SyncCompletion;
   /** Sees which CPU issues how many commands, in the order of the queue. */
@@ -53,6 +53,8 @@ export interface QueueOwner {
   readonly base: PhysicalAddress;
   readonly features: Features;
   readonly pageRequests: PageRequests;
+  /** Counts the events that the SMMU sends. */
+  readonly syncEvent: Cell;
   readonly onFault: (fault: FaultReport) => void;
   readonly report: ReportListener;
 }
@@ -85,13 +87,13 @@ function sizeLg2Of(hardwareLg2: number, entryBytes: number, optionLg2: number | 
 function* makeCommandQueue(
   cpu: Cpu,
   { frames, cpus }: Pick<Machine, "frames" | "cpus">,
-  { base, features, report }: QueueOwner,
+  { base, features, report, syncEvent }: QueueOwner,
   options: QueueOptions,
 ): Routine<CommandQueue> {
   const sizeLg2 = sizeLg2Of(features.commandQueueLg2, COMMAND_BYTES, options.commandQueueLg2Max);
-  const byMsi = features.msi && features.coherent && options.syncCompletion !== "poll";
+  const completion = completionOf(features, options.syncCompletion ?? "msi");
   const kind = options.commandQueue ?? { kind: "lockless" };
-  const wantsWord = byMsi && kind.kind === "spinlock";
+  const wantsWord = completion === "msi" && kind.kind === "spinlock";
   return createCommandQueue(kind, {
     ring: yield* frames.allocate(cpu, COMMAND_BYTES * 2 ** sizeLg2),
     sizeLg2,
@@ -99,10 +101,16 @@ function* makeCommandQueue(
     syncWord: wantsWord ? yield* frames.allocate(cpu, SYNC_WORD_BYTES) : undefined,
     prodRegister: base + Register.CMDQ_PROD,
     consRegister: base + Register.CMDQ_CONS,
-    completion: byMsi ? "msi" : "poll",
+    completion,
+    syncEvent,
     report,
     onIssue: options.onIssue,
   });
+}
+
+function completionOf(features: Features, wanted: SyncCompletion): SyncCompletion {
+  if (wanted === "msi" && features.msi && features.coherent) return "msi";
+  return wanted !== "poll" && features.sev ? "event" : "poll";
 }
 
 function* makeEventQueue(

@@ -29,7 +29,7 @@ interface Queue {
   readonly syncCompletion: SyncCompletion;
 }
 
-const QUEUES: readonly Queue[] = (["msi", "poll"] as const).flatMap((syncCompletion) => [
+const QUEUES: readonly Queue[] = (["msi", "event", "poll"] as const).flatMap((syncCompletion) => [
   { commandQueue: { kind: "lockless" }, syncCompletion },
   { commandQueue: { kind: "lockless", reservation: "fetch-add" }, syncCompletion },
   { commandQueue: { kind: "spinlock" }, syncCompletion },
@@ -39,7 +39,9 @@ const QUEUES: readonly Queue[] = (["msi", "poll"] as const).flatMap((syncComplet
 /** `producers` CPUs and one more, which takes the interrupts; a command queue of 128 slots. */
 function rig(producers: number, queue: Queue): { on: System; domain: SmmuDomain } {
   const machine = timedMachine({ cpus: producers + 1, costs });
-  const on = system(machine, { capabilities: { msi: queue.syncCompletion === "msi" } }, queue);
+  const { syncCompletion } = queue;
+  const capabilities = { msi: syncCompletion === "msi", sev: syncCompletion === "event" };
+  const on = system(machine, { capabilities }, queue);
   const domain = machine.call(0, (cpu) => on.driver.allocatePaging(cpu));
   machine.call(0, (cpu) => on.driver.attach(cpu, nvme, domain));
   return { on, domain };
@@ -236,6 +238,18 @@ describe("lost and aborted MSIs", () => {
     expect(on.reports.filter(({ kind }) => kind === "sync timeout")).toEqual([]);
     checkMappings(on, domain, 8);
   });
+});
+
+it("a lost event costs a CPU no more than a tick of its event stream", () => {
+  const { on, domain } = rig(1, { commandQueue: { kind: "lockless" }, syncCompletion: "event" });
+  on.smmu.inject.loseSignals("sync", 2);
+  const startNs = on.machine.nowNs;
+  expect(storm(on, domain, 1)).toBe(0);
+  expect(on.reports).toEqual([]);
+  // Two of the five unmaps wait for the stream, which ticks every 100 microseconds.
+  expect(on.machine.nowNs - startNs).toBeGreaterThan(200_000);
+  expect(on.machine.nowNs - startNs).toBeLessThan(300_000);
+  checkMappings(on, domain, 1);
 });
 
 describe("the global errors", () => {

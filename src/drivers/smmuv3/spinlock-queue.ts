@@ -15,7 +15,14 @@
  */
 
 import { queueIsFull } from "#arch/smmuv3";
-import { assert, type Cpu, type PhysicalAddress, type Routine, SpinLock } from "#machine";
+import {
+  assert,
+  type Cell,
+  type Cpu,
+  type PhysicalAddress,
+  type Routine,
+  SpinLock,
+} from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type {
   CommandQueue,
@@ -43,6 +50,7 @@ export class SpinlockQueue implements CommandQueue {
   readonly #ring: CommandRing;
   /** Where MSIs go; undefined without them. */
   readonly #syncWord: PhysicalAddress | undefined;
+  readonly #event: Cell | undefined;
   readonly #mergesSyncs: boolean;
   readonly #report: ReportListener;
   readonly #onIssue: IssueListener | undefined;
@@ -56,6 +64,7 @@ export class SpinlockQueue implements CommandQueue {
   constructor(mergeSyncs: boolean, options: CommandQueueOptions) {
     this.#ring = new CommandRing(options);
     this.#syncWord = options.completion === "msi" ? options.syncWord : undefined;
+    this.#event = options.completion === "event" ? options.syncEvent : undefined;
     this.#mergesSyncs = mergeSyncs;
     this.#report = options.report;
     this.#onIssue = options.onIssue;
@@ -120,9 +129,11 @@ export class SpinlockQueue implements CommandQueue {
     const prod = this.#prod;
     buildSync(batch);
     yield* this.#insert(cpu, batch, 0);
-    const cons = yield* pollCons(cpu, batch, this.#ring, prod, yield* this.#ring.readCons(cpu));
+    const ring = this.#ring;
+    const read = yield* ring.readCons(cpu);
+    const cons = yield* pollCons(cpu, batch, ring, prod, read, this.#event);
     if (cons === TIMED_OUT) {
-      yield* reportTimeout(cpu, this.#ring, prod, this.#report);
+      yield* reportTimeout(cpu, ring, prod, this.#report);
       return TIMED_OUT;
     }
     this.#cons = cons;

@@ -12,9 +12,11 @@ import {
   SyncSignal,
 } from "#arch/smmuv3";
 import {
+  type Cell,
   type CellTest,
   type Cpu,
   type PhysicalAddress,
+  type PollPauses,
   pollRegister32,
   type Routine,
 } from "#machine";
@@ -28,9 +30,10 @@ export const TIMED_OUT = -1;
 
 /**
  * `msi`: the SMMU writes a word of memory, which the waiting CPU watches in its own cache
- * (needs IDR0.MSI and coherent access). `poll`: the CPU reads CMDQ_CONS over and over.
+ * (needs IDR0.MSI and coherent access). `event`: the CPU sleeps until the SMMU sends an event,
+ * and then reads CMDQ_CONS (needs IDR0.SEV). `poll`: it reads CMDQ_CONS over and over.
  */
-export type SyncCompletion = "msi" | "poll";
+export type SyncCompletion = "msi" | "event" | "poll";
 
 /** The MSI goes to ordinary memory: inner shareable, write-back in all caches. */
 const MSI_INNER_SHAREABLE = 3;
@@ -49,7 +52,7 @@ export function buildMsiSync(batch: CommandBatch, address: PhysicalAddress, data
 
 /**
  * Polls CMDQ_CONS until it has passed the command at `prod`, given what it was when last read.
- * Returns it, or `TIMED_OUT`.
+ * Returns it, or `TIMED_OUT`. With `event` the CPU sleeps between looks.
  */
 export function* pollCons(
   cpu: Cpu,
@@ -57,13 +60,21 @@ export function* pollCons(
   ring: CommandRing,
   prod: number,
   lastCons: number,
+  event: Cell | undefined,
 ): Routine<number> {
   if (queueHasConsumed(lastCons, prod, ring.sizeLg2)) return lastCons;
-  batch.poll.begin(cpu);
   batch.awaitedProd = prod;
   batch.sizeLg2 = ring.sizeLg2;
-  yield* cpu.delay(batch.poll.next(cpu.now()));
-  const cons = yield* pollRegister32(cpu, ring.consRegister, batch.isConsumed, batch.poll);
+  let pauses: PollPauses;
+  if (event === undefined) {
+    batch.poll.begin(cpu);
+    yield* cpu.delay(batch.poll.next(cpu.now()));
+    pauses = batch.poll;
+  } else {
+    batch.eventPoll.begin(cpu, event);
+    pauses = batch.eventPoll;
+  }
+  const cons = yield* pollRegister32(cpu, ring.consRegister, batch.isConsumed, pauses);
   return batch.isConsumed(cons) ? cons & ring.indexMask : TIMED_OUT;
 }
 

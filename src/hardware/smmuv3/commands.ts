@@ -201,8 +201,10 @@ export class CommandConsumer {
       consumed = this.#consumedBehindSync();
       yield* agent.store(registers.commandCons, consumed);
     } while (consumed !== this.#consumedBehindSync());
+    const wakes = sync.signal === SyncSignal.event && this.#parts.capabilities.sev;
     syncs.dropFirst();
     agent.poke(syncs.count, syncs.count.value - 1);
+    if (wakes) this.#interrupts.commandSyncEvent(agent);
   }
 
   #consumedBehindSync(): number {

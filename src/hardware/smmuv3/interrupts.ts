@@ -5,7 +5,7 @@
  */
 
 import { fieldMask, GERROR, Register } from "#arch/smmuv3";
-import type { Agent, Interrupt, Routine } from "#machine";
+import type { Agent, Cell, Interrupt, Routine } from "#machine";
 import type { Bus } from "./bus.js";
 import type { FaultInjection, Signal } from "./fault-injection.js";
 import type { RegisterFile } from "./register-file.js";
@@ -16,6 +16,8 @@ export interface InterruptLines {
   pri?: Interrupt | undefined;
   gerror?: Interrupt | undefined;
   commandSync?: Interrupt | undefined;
+  /** Counts the events that wake CPUs (SEV). */
+  syncEvent?: Cell | undefined;
 }
 
 export const GlobalError = {
@@ -74,6 +76,13 @@ export class Interrupts {
         yield* this.globalError(agent, GlobalError.commandMsiAbort);
       } else yield* agent.write32(msiAddress, msiData);
     } else if (this.lines.commandSync !== undefined) agent.raise(this.lines.commandSync);
+  }
+
+  /** Completion of a CMD_SYNC: wakes CPUs that wait for an event. */
+  commandSyncEvent(agent: Agent): void {
+    const { syncEvent } = this.lines;
+    if (syncEvent === undefined || this.#inject.losesSignal("sync")) return;
+    agent.poke(syncEvent, syncEvent.value + 1);
   }
 
   /** Returns whether the interrupt went out; a write may abort. `cfg0` is an *_IRQ_CFG0. */

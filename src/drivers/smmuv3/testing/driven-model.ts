@@ -47,6 +47,7 @@ export function system(
     event: driver.eventInterrupt,
     pri: driver.pageRequestInterrupt,
     gerror: driver.globalErrorInterrupt,
+    syncEvent: driver.syncEvent,
   };
   const smmu = createSmmuV3(machine, { base: BASE, interrupts, ...hardware });
   const faults: FaultReport[] = [];
