@@ -7,23 +7,24 @@
  */
 
 import type { KnownEvent } from "#arch/smmuv3";
-import { NOT_IN_FLIGHT } from "#hardware/bus";
+import { DmaAccess, DmaStatus, NOT_IN_FLIGHT } from "#hardware/bus";
 import type { Iova, Pasid, PhysicalAddress, StreamId } from "#machine";
 import type { ContextEntry, StreamEntry } from "./configuration.js";
 
-/** Kinds of access as bits; without `write` and `instruction` it is a read of data. */
-export const Access = { read: 0, write: 1, instruction: 2, privileged: 4 } as const;
+/** Kinds of access as bits, as the bus has them. */
+export const Access = DmaAccess;
 
+/** What becomes of an access, as the bus has it; the outcome is in the transaction. */
 export const TranslationStatus = {
-  ok: 0,
+  ok: DmaStatus.translated,
   /** Aborted; `fault` says why. The event may still be one that is not recorded. */
-  fault: 1,
+  fault: DmaStatus.fault,
   /** Aborted without a reason to report: STE.Config or GBPA say so. */
-  aborted: 2,
+  aborted: DmaStatus.aborted,
   /** `fault` says why, but the device is not told: reads return zeros, writes do nothing. */
-  ignored: 3,
+  ignored: DmaStatus.ignored,
 } as const;
-export type TranslationStatus = (typeof TranslationStatus)[keyof typeof TranslationStatus];
+export type TranslationStatus = DmaStatus;
 
 /** No SubstreamID comes with the transaction. */
 export const NO_SUBSTREAM = -1;
