@@ -126,7 +126,7 @@ const defect: fc.Arbitrary<Defect> = fc.record({
     })),
   ),
   highAttributes: fc.oneof(fc.constant(0), fc.nat({ max: 0x3fff })),
-  output: fc.constantFrom("usual", "usual", "usual", "usual", "far", "unbacked"),
+  output: fc.constantFrom("usual", "usual", "usual", "far", "unbacked"),
 });
 
 const stage2Scenario: fc.Arbitrary<Stage2Scenario> = fc.record({
