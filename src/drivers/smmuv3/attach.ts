@@ -41,6 +41,12 @@ import { PAGE_LG2 } from "./tlb-invalidation.js";
 
 const BLOCKED: FixedDomain = { kind: "blocked" };
 
+/**
+ * When a device that can do ATS has it on: where there is a table to translate by; also without
+ * one, for the sake of PASIDs; or not at all.
+ */
+type AtsRule = "with a table" | "always" | "never";
+
 /** Moves what the device sends without a PASID. */
 export function* attachDevice(cpu: Cpu, master: Master, domain: IommuDomain): Routine {
   if (domain.kind === "paging") yield* attachPaging(cpu, master, asOwn(domain));
@@ -51,13 +57,13 @@ export function* attachDevice(cpu: Cpu, master: Master, domain: IommuDomain): Ro
 function* attachPaging(cpu: Cpu, master: Master, domain: SmmuDomain): Routine {
   refuseDisagreement(domain, master.smmu);
   if (domain.stage === 2) {
-    const change = yield* prepareStage2(cpu, master, domain, true);
+    const change = yield* prepareStage2(cpu, master, domain, "with a table");
     const ste = stage2Ste(master.smmu.features, stage2Of(domain, master, change.ats));
     yield* finishStage2(cpu, change, ste);
     return;
   }
   const at = yield* ensureCd(cpu, master, SUBSTREAM_NONE);
-  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, false, true);
+  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, "with a table");
   yield* writeCd(cpu, master, SUBSTREAM_NONE, at, domain.contextDescriptor(master.stalls));
   yield* installCdTable(cpu, master, S1Dss.substream0, change.ats);
   yield* commit(cpu, change);
@@ -71,7 +77,8 @@ function* attachNested(cpu: Cpu, master: Master, domain: NestedSmmuDomain): Rout
     "a virtual SMMU stands for the one that its devices are behind",
   );
   // The guest invalidates the device's cache itself, and only while it believes ATS to be on.
-  const change = yield* prepareStage2(cpu, master, domain, guest.ats);
+  const rule = guest.ats ? "with a table" : "never";
+  const change = yield* prepareStage2(cpu, master, domain, rule);
   yield* finishStage2(cpu, change, guestSte(master, domain, guest, change.ats));
 }
 
@@ -83,7 +90,7 @@ function guestSte(
 ): Uint32Array {
   if (guest.kind === "abort") return abortSte();
   const { features } = master.smmu;
-  const use = { ...stage2Of(virtual.parent, master, ats, virtual.vmid) };
+  const use = stage2Of(virtual.parent, master, ats, virtual.vmid);
   return guest.kind === "bypass" ? stage2Ste(features, use) : nestedSte(features, use, guest.ste);
 }
 
@@ -100,7 +107,7 @@ function* prepareStage2(
   cpu: Cpu,
   master: Master,
   domain: SmmuDomain | NestedSmmuDomain,
-  allowsAts: boolean,
+  rule: AtsRule,
 ): Routine<Change> {
   if (master.pasids.size > 0) {
     throw new SmmuV3Error(
@@ -110,7 +117,7 @@ function* prepareStage2(
         "cannot keep; detach them first",
     );
   }
-  return yield* prepare(cpu, master, SUBSTREAM_NONE, domain, false, allowsAts);
+  return yield* prepare(cpu, master, SUBSTREAM_NONE, domain, rule);
 }
 
 /** The entry first; the context descriptor, if there is one, is out of use then. */
@@ -128,7 +135,8 @@ function* finishStage2(cpu: Cpu, change: Change, ste: Uint32Array): Routine {
  */
 function* attachFixed(cpu: Cpu, master: Master, domain: FixedDomain): Routine {
   const keepsCdTable = master.pasids.size > 0;
-  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, keepsCdTable, true);
+  const rule = keepsCdTable ? "always" : "with a table";
+  const change = yield* prepare(cpu, master, SUBSTREAM_NONE, domain, rule);
   if (keepsCdTable) yield* installCdTable(cpu, master, s1dssOf(domain), change.ats);
   else {
     const { features } = master.smmu;
@@ -151,7 +159,7 @@ export function* attachSubstream(
   refuseDisagreement(domain, master.smmu);
   refusePasid(master, pasid, domain);
   const at = yield* ensureCd(cpu, master, pasid);
-  const change = yield* prepare(cpu, master, pasid, domain, true, true);
+  const change = yield* prepare(cpu, master, pasid, domain, "always");
   yield* writeCd(cpu, master, pasid, at, domain.contextDescriptor(master.stalls));
   if (!master.usesCdTable || master.steAtsEnabled !== change.ats) {
     yield* installCdTable(cpu, master, s1dssOf(master.domain), change.ats);
@@ -226,25 +234,24 @@ interface Change {
 }
 
 /** Whose table a domain leads to, and whose invalidations cover it. */
-function ownerOf(domain: IommuDomain | undefined): SmmuDomain | undefined {
-  if (domain?.kind === "paging") return asOwn(domain);
-  return domain?.kind === "nested" ? asNested(domain).virtual.parent : undefined;
+function ownerOf(domain: IommuDomain): SmmuDomain | undefined {
+  if (domain.kind === "paging") return asOwn(domain);
+  return domain.kind === "nested" ? asNested(domain).virtual.parent : undefined;
 }
 
-/** `needsAts`: the entry leads to descriptors of PASIDs, of which any may use ATS. */
 function* prepare(
   cpu: Cpu,
   master: Master,
   ssid: number,
   next: IommuDomain,
-  needsAts: boolean,
-  allowsAts: boolean,
+  rule: AtsRule,
 ): Routine<Change> {
   const { smmu, device, list } = master;
   const owner = ownerOf(next);
   // An entry that lets requests stall cannot allow ATS as well (Arm IHI 0070, 5.2, S2S).
   const hasAts = device.ats !== undefined && smmu.features.ats && !master.stalls;
-  const ats = hasAts && allowsAts && (owner !== undefined || needsAts);
+  const isWanted = rule === "always" || (rule === "with a table" && owner !== undefined);
+  const ats = hasAts && isWanted;
   if (owner !== undefined) {
     takeTag(master, next);
     buildList(master, next, ssid, ats);
