@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { ensureBuilt, ensureInstalled, root } from "./ensure.js";
 
-const FILES = ["dma-calls", "replay", "parsing", "steps"];
+const FILES = ["dma-calls", "replay", "parsing", "steps", "explore"];
 
 const asJson = process.argv.includes("--json");
 const names = process.argv.slice(2).filter((argument) => argument !== "--json");

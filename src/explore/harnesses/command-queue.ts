@@ -48,6 +48,7 @@ interface Shape {
   readonly goals: readonly string[];
   /** All where not given. */
   readonly memoryModels?: readonly MemoryModel[];
+  readonly isDeep?: boolean;
 }
 
 const TWO_LISTS = "an owner publishes another CPU's list";
@@ -75,6 +76,20 @@ const SHAPES: readonly Shape[] = [
     reservation: "compare-exchange",
     lists: [[SYNCED, SYNCED], [SYNCED]],
     goals: [ONE_LIST, TWO_LISTS],
+  },
+  {
+    name: "command-queue-two-lists",
+    title: "lock-less command queue, 2 CPUs with two lists each, across the wrap",
+    sizeLg2: 3,
+    start: 6,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [
+      [SYNCED, SYNCED],
+      [SYNCED, SYNCED],
+    ],
+    goals: [ONE_LIST, TWO_LISTS],
+    isDeep: true,
   },
   {
     name: "command-queue-full",
@@ -244,6 +259,7 @@ function harnessOf(shape: Shape): Harness {
     memoryModels: shape.memoryModels ?? ["sc", "tso", "weak"],
     machine: { cpus: shape.lists.length },
     goals: shape.goals,
+    isDeep: shape.isDeep ?? false,
     setup(machine, reach): Scenario {
       const bench = new Bench(machine, shape, reach, batches);
       shape.lists.forEach((_, cpuId) => {
