@@ -285,6 +285,36 @@ const ats = harness(
   },
 );
 
+/**
+ * The same, after another device has come: the reader may go through the version of the array
+ * from before that, which has counts and a lock of its own.
+ */
+const olderVersion = harness(
+  "invalidation-ats-older-version",
+  "an unmap while a device comes and then one with ATS is detached: none of its ATC is in flight",
+  2,
+  ["an ATC invalidation is issued", "the detach comes first"],
+  (bench) => {
+    const { machine, reach } = bench;
+    const smmu = bench.instance(0);
+    const goes = bench.attached(smmu, STREAM);
+    const comes = bench.list(smmu);
+    machine.start(0, function* (cpu) {
+      const before = machine.observe(smmu.deviceThere);
+      yield* bench.unmap(cpu, []);
+      if (before === 1) reach("an ATC invalidation is issued");
+    });
+    machine.start(1, function* (cpu) {
+      yield* bench.join(cpu, comes);
+      yield* bench.domain.remove(cpu, goes);
+      check(machine.observe(smmu.atcInFlight) === 0, "no ATC invalidation is in flight");
+      cpu.poke(smmu.deviceThere, 0);
+      if (machine.observe(bench.unmapped) === 0) reach("the detach comes first");
+    });
+    return {};
+  },
+);
+
 /** The array changes twice under a reader, who must not miss the device that stays. */
 const versions = harness(
   "invalidation-versions",
@@ -339,6 +369,7 @@ export const invalidationHarnesses: readonly Harness[] = [
   attach,
   removal,
   ats,
+  olderVersion,
   versions,
   sharedTag,
 ];

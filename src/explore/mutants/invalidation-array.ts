@@ -120,4 +120,14 @@ export const invalidationMutants: readonly Mutant[] = [
     replace:
       "yield* cpu.write64(0x10000, 1, 0); yield* this.#replace(cpu, next);\n        // Before the STE",
   },
+  {
+    // What the kernel's arrays do since the flag `old` of their first version went.
+    name: "older-versions-not-silenced",
+    breaks: "a detach waits for readers of the current version of the array only",
+    harness: "invalidation-ats-older-version",
+    memoryModel: "sc",
+    file: ARRAY,
+    find: "yield* this.#silenceRetired(cpu, list);",
+    replace: "",
+  },
 ];
