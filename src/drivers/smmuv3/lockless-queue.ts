@@ -10,7 +10,7 @@
  * indices are its `Reservation`'s; callers own their batches.
  */
 
-import { queueSlot } from "#arch/smmuv3";
+import { COMMAND_WORDS, queueSlot } from "#arch/smmuv3";
 import { assert, Cell, type Cpu, Line, type PhysicalAddress, type Routine } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type {
@@ -83,30 +83,24 @@ export class LocklessQueue implements CommandQueue {
   }
 
   *issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<boolean> {
+    assert(sync || batch.count > 0, "something is issued");
     if (sync || this.#reservation.alwaysSyncs) {
-      return yield* this.wait(cpu, batch, yield* this.submit(cpu, batch));
+      const ticket = yield* this.submit(cpu, batch);
+      const completed = yield* this.#waitForSync(cpu, batch, ticket);
+      cpu.irqEnable();
+      return completed;
     }
-    assert(batch.count > 0, "something is issued");
     cpu.irqDisable();
-    yield* this.#insert(cpu, batch, 0, batch.count, false);
-    batch.count = 0;
+    yield* this.#insert(cpu, batch, false);
     cpu.irqEnable();
     return true;
   }
 
   /** Interrupts are off until `wait` has ended, as in the kernel. */
-  *submit(cpu: Cpu, batch: CommandBatch): Routine<SyncTicket> {
-    const countMax = this.#reservation.slotsMax - 1;
-    let first = 0;
+  submit(cpu: Cpu, batch: CommandBatch): Routine<SyncTicket> {
     cpu.irqDisable();
-    for (; batch.count - first > countMax; first += countMax) {
-      const part = yield* this.#insert(cpu, batch, first, countMax, true);
-      // Its own outcome is that of the last part: a CMD_SYNC covers all that is before it.
-      yield* this.#waitForSync(cpu, batch, part);
-    }
-    const ticket = yield* this.#insert(cpu, batch, first, batch.count - first, true);
-    batch.count = 0;
-    return ticket;
+    const fits = batch.count < this.#reservation.slotsMax;
+    return fits ? this.#insert(cpu, batch, true) : this.#insertInParts(cpu, batch);
   }
 
   /** The ticket is the index of the CMD_SYNC. */
@@ -132,32 +126,42 @@ export class LocklessQueue implements CommandQueue {
   }
 
   /**
-   * Inserts `count` commands of the batch, from its `first`-th on, and a CMD_SYNC behind them
-   * if `sync`. Returns the index of the last slot. Interrupts are off.
+   * As several lists, each with a CMD_SYNC that is waited for, but for the last. What those come
+   * to is what the last does: a CMD_SYNC covers all that is before it.
    */
-  *#insert(
-    cpu: Cpu,
-    batch: CommandBatch,
-    first: number,
-    count: number,
-    sync: boolean,
-  ): Routine<number> {
+  *#insertInParts(cpu: Cpu, batch: CommandBatch): Routine<SyncTicket> {
+    const words = batch.words.slice(0, batch.count * COMMAND_WORDS);
+    const partWords = (this.#reservation.slotsMax - 1) * COMMAND_WORDS;
+    for (let first = 0; ; first += partWords) {
+      const part = words.subarray(first, first + partWords);
+      batch.words.set(part);
+      batch.count = part.length / COMMAND_WORDS;
+      const ticket = yield* this.#insert(cpu, batch, true);
+      if (first + partWords >= words.length) return ticket;
+      yield* this.#waitForSync(cpu, batch, ticket);
+    }
+  }
+
+  /**
+   * Inserts the batch's commands, and a CMD_SYNC behind them if `sync`; empties the batch.
+   * Returns the index of the last slot. Interrupts are off.
+   */
+  *#insert(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<number> {
     const reservation = this.#reservation;
-    const slots = sync ? count + 1 : count;
+    const slots = sync ? batch.count + 1 : batch.count;
     const start = yield* reservation.reserve(cpu, batch, slots, sync, this.#room);
     const { isOwner } = batch;
-    yield* this.#ring.write(cpu, batch, first, count, start);
-    if (sync) {
-      this.#buildSync(batch, start + count);
-      yield* this.#ring.write(cpu, batch, batch.count, 1, start + count);
-      // The lock is shared before anybody can take the CMD_SYNC for valid.
-      if (!reservation.ownerLocks) yield* this.#lock.lockShared(cpu, 1);
-    }
+    const last = (start + slots - 1) & this.#ring.indexMask;
+    if (sync) this.#buildSync(batch, last);
+    yield* this.#ring.write(cpu, batch, 0, slots, start);
+    batch.count = 0;
+    // The lock is shared before anybody can take the CMD_SYNC for valid.
+    if (sync && !reservation.ownerLocks) yield* this.#lock.lockShared(cpu, 1);
     // The hardware may look once the slots are marked.
     yield* cpu.fence("device-write");
     yield* this.#markValid(cpu, start, slots);
     if (isOwner) yield* this.#publish(cpu, batch, start);
-    return (start + slots - 1) & this.#ring.indexMask;
+    return last;
   }
 
   #buildSync(batch: CommandBatch, prod: number): void {
