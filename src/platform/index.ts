@@ -5,6 +5,7 @@ export { genericArm } from "./generic-arm.js";
 export { kunpengD06 } from "./kunpeng-d06.js";
 export { PROFILE_BYTES_MAX, ProfileError, parseProfile, profileText } from "./parse.js";
 export {
+  type EndpointParameters,
   type IoCosts,
   type LinkParameters,
   machineCosts,

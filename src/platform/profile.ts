@@ -11,6 +11,7 @@ export type SmmuCosts = Values<Profile["smmu"]>;
 export type IoCosts = Values<Profile["io"]>;
 export type NvmeParameters = Values<Profile["nvme"]>;
 export type NicParameters = Values<Profile["nic"]>;
+export type EndpointParameters = Values<Profile["endpoint"]>;
 export type LinkParameters = Values<Profile["link"]>;
 
 /** What the timed machine takes. */

@@ -8,6 +8,7 @@ import type { Quantity, Unit } from "./quantity.js";
 import {
   CPU_UNITS,
   DEVICE_UNITS,
+  ENDPOINT_UNITS,
   IO_UNITS,
   LINK_UNITS,
   NIC_UNITS,
@@ -90,6 +91,7 @@ export const profileSchema = z.strictObject({
   io: group(IO_UNITS),
   nvme: group(NVME_UNITS),
   nic: group(NIC_UNITS),
+  endpoint: group(ENDPOINT_UNITS),
   link: group(LINK_UNITS),
 });
 

@@ -66,6 +66,11 @@ export const SMMU_UNITS = {
   invalidateConfigurationNs: "ns",
   invalidateAddressNs: "ns",
   invalidateTagNs: "ns",
+  resumeNs: "ns",
+  pageResponseNs: "ns",
+  atcInvalidationNs: "ns",
+  atcTimeoutNs: "ns",
+  translationRequestNs: "ns",
   syncNs: "ns",
   iotlbHitNs: "ns",
   walkStepNs: "ns",
@@ -109,6 +114,19 @@ export const NIC_UNITS = {
   interruptCount: "count",
   /** Packets up to this size are copied into memory that stays mapped; 0: none. */
   copybreakBytes: "bytes",
+} as const satisfies Record<string, Unit>;
+
+/**
+ * An endpoint that caches translations, besides its link; see `EndpointTiming` in
+ * hardware/devices/endpoint/options.ts.
+ */
+export const ENDPOINT_UNITS = {
+  atcLookupNs: "ns",
+  invalidateNs: "ns",
+  configurationNs: "ns",
+  pageRetryNs: "ns",
+  /** Translations that its cache holds. */
+  atcEntries: "count",
 } as const satisfies Record<string, Unit>;
 
 /** The link between a device and the root port (PCIe). */

@@ -16,10 +16,10 @@ import {
 } from "#drivers/smmuv3";
 import { Endpoint } from "#hardware/devices";
 import { createSmmuV3, type SmmuV3 } from "#hardware/smmuv3";
-import { type AtsControl, type IommuDevice, iommuMap, iommuUnmap } from "#iommu";
+import { type IommuDevice, iommuMap, iommuUnmap } from "#iommu";
 import { type Cpu, type Routine, type TimedMachineFace, timedMachine } from "#machine";
 import { Protection } from "#pagetable";
-import { machineCosts, type Profile, smmuCosts } from "#platform";
+import { machineCosts, type Profile, smmuCosts, valuesOf } from "#platform";
 
 export interface UnmapRateOptions {
   readonly profile: Profile;
@@ -109,7 +109,8 @@ function setUp(machine: TimedMachineFace, options: UnmapRateOptions): SmmuDomain
   let domain: SmmuDomain | undefined;
   for (let index = 0; index < (options.smmus ?? 1); index++) {
     const { smmu, driver } = addSmmu(machine, options, shared, index);
-    const devices = index === 0 ? addEndpoints(machine, smmu, options.atsDevices ?? 0) : [];
+    const devices =
+      index === 0 ? addEndpoints(machine, smmu, options.atsDevices ?? 0, options.profile) : [];
     if (devices.length === 0) devices.push({ name: `device${index}`, streamIds: [1] });
     machine.call(0, function* (cpu) {
       domain ??= yield* driver.allocatePaging(cpu);
@@ -148,19 +149,21 @@ function addSmmu(
   return { smmu, driver };
 }
 
-function addEndpoints(machine: TimedMachineFace, smmu: SmmuV3, count: number): IommuDevice[] {
+function addEndpoints(
+  machine: TimedMachineFace,
+  smmu: SmmuV3,
+  count: number,
+  profile: Profile,
+): IommuDevice[] {
+  const { atcEntries, ...timing } = valuesOf(profile.endpoint);
+  const linkNs = profile.link.latencyNs.value;
   return Array.from({ length: count }, (_, index) => {
     const name = `endpoint${index}`;
     const streamId = 1 + index;
-    const endpoint = new Endpoint(machine, { name, streamId, iommu: smmu });
-    const ats: AtsControl = {
-      *enable(): Routine {
-        endpoint.enableAts();
-      },
-      *disable(): Routine {
-        endpoint.disableAts();
-      },
-    };
+    const { ats } = new Endpoint(machine, {
+      ...{ name, streamId, iommu: smmu, atcEntries },
+      timing: { ...timing, linkNs },
+    });
     return { name, streamIds: [streamId], ats };
   });
 }
