@@ -3,9 +3,10 @@ import { describe, expect, it } from "vitest";
 import { Opcode } from "#arch/smmuv3";
 import { createSmmuV3 } from "#hardware/smmuv3";
 import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
-import { type Cpu, type Routine, sequentialMachine, timedMachine } from "#machine";
+import { assert, type Cpu, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
+import { ArrayInvalidation } from "./array-invalidation.js";
 import type { CommandQueue } from "./command-queue.js";
 import type { SmmuDomain } from "./domain.js";
 import { createSmmuV3Driver } from "./driver.js";
@@ -23,6 +24,10 @@ import { access, type ModelSystem, modelSystem } from "./testing/model-system.js
 const PAGE = 4096;
 const READ_WRITE = Protection.read | Protection.write | Protection.cache;
 const costs = machineCosts(genericArm);
+
+function problems({ reports }: ModelSystem): unknown[] {
+  return reports.filter(({ kind }) => kind !== "event overflow");
+}
 
 const nvme: IommuDevice = { name: "nvme0", streamIds: [0x08], pasidBits: 12 };
 const accelerator: IommuDevice = { name: "accelerator", streamIds: [0x20], pasidBits: 12 };
@@ -398,6 +403,51 @@ describe("while other CPUs map and unmap", () => {
     );
   });
 
+  it("CPUs move devices of their own at the same time, and each domain knows who is there", () => {
+    fc.assert(
+      fc.property(anySystem, ({ cpus, seed }) => {
+        const on = modelSystem(timedMachine({ cpus, costs, seed }), 2);
+        const { machine, shared, instances } = on;
+        const domains = [0, 1].map(() =>
+          machine.call(0, (cpu) => instances[0].driver.allocatePaging(cpu)),
+        );
+        for (let id = 0; id < cpus; id++) {
+          const { driver } = instances[id % 2];
+          const device: IommuDevice = { name: `dev${id}`, streamIds: [0x100 + id] };
+          machine.start(id, function* (cpu) {
+            for (let round = 0; round < 6; round++) {
+              const pick = Math.floor(cpu.random() * 3);
+              yield* driver.attach(cpu, device, domains[pick] ?? { kind: "identity" });
+              yield* domains[round % 2].flushIotlbAll(cpu);
+            }
+          });
+        }
+        machine.run();
+        for (const domain of domains) {
+          const { invalidation, attachments, asid } = domain;
+          assert(invalidation instanceof ArrayInvalidation, "the array is what domains have");
+          const { entries, length } = invalidation.pointer.current;
+          const live = entries.slice(0, length.value).filter(({ users }) => users.value > 0);
+          // One tag on each SMMU, used by as many devices as are attached there.
+          const expected = instances.map(({ driver: { instance } }) => ({
+            ...{ index: instance.index, id: asid },
+            users: attachments.filter(({ master }) => master.smmu === instance).length,
+          }));
+          const found = live.map(({ smmu, id, users }) => ({
+            ...{ index: smmu.index, id },
+            users: users.value,
+          }));
+          expect(found).toEqual(expected.filter(({ users }) => users > 0));
+        }
+        // What was replaced is freed, whoever replaced it.
+        for (let id = 0; id < cpus; id++) machine.call(id, (cpu) => shared.rcu.barrier(cpu));
+        expect(shared.rcu.pendingCalls).toBe(0);
+        expect(problems(on)).toEqual([]);
+      }),
+      { numRuns: 15 },
+    );
+  });
+
   it("a host at EL2 sees no stale translation either", () => {
     const on = modelSystem(timedMachine({ cpus: 8, costs }), 1, "concurrent", true);
     const [{ driver }] = on.instances;
@@ -439,7 +489,7 @@ describe("while other CPUs map and unmap", () => {
           });
           expect(stale).toBe(0);
           expect(consumed()).toBe(atRemoval);
-          expect(on.reports.filter(({ kind }) => kind !== "event overflow")).toEqual([]);
+          expect(problems(on)).toEqual([]);
         },
       ),
       { numRuns: 15 },
