@@ -1,9 +1,8 @@
 /**
  * How long a CPU that waits for the SMMU waits between two looks (kernel: queue_poll in
- * arm-smmu-v3.c): a few relaxed spins, then a delay that doubles each time, until the
- * time is up, one second mostly.
+ * arm-smmu-v3.c), until the time is up, one second mostly: until an event, or for some time.
  *
- * A `Poll` belongs to whoever waits; it is reused and allocates nothing.
+ * A `Poll` or `EventPoll` belongs to whoever waits; it is reused and allocates nothing.
  */
 
 import type { Agent, Cell, PollPauses } from "#machine";
@@ -34,6 +33,7 @@ export class EventPoll implements PollPauses {
   }
 }
 
+/** A CPU that looks again after a few relaxed spins, then after delays that double each time. */
 export class Poll implements PollPauses {
   #spins = 0;
   #delayNs = FIRST_DELAY_NS;
