@@ -47,6 +47,7 @@ import {
   SHAREABILITY_OUTER,
   stage1AttributesLo,
   stage2AttributesLo,
+  stage2StartIsLegal,
   startLevel,
   topTableEntries,
 } from "#arch/lpae";
@@ -113,9 +114,12 @@ export class LpaeFormat implements TableFormat {
     assert(start >= 0, `four levels resolve ${inputBits} bits of IOVA`);
     const startEntries = topTableEntries(granuleLg2, inputBits);
     this.tableEntries = 2 ** bitsPerLevel(granuleLg2);
-    // Linux 6.12 concatenates where it saves level 0 (arm_64_lpae_alloc_pgtable_s2()).
-    const concatenates = stage === 2 && start === 0 && startEntries <= CONCATENATED_MAX;
-    this.topLevel = concatenates ? 1 : start;
+    // Linux 6.12 concatenates where it saves level 0 (arm_64_lpae_alloc_pgtable_s2()); newer
+    // kernels do too where the architecture asks for it, on machines too small for the level
+    // (arm_lpae_concat_mandatory()).
+    const isTooHigh = start === 0 || !stage2StartIsLegal(granuleLg2, inputBits, start, outputBits);
+    const concatenates = stage === 2 && isTooHigh && startEntries <= CONCATENATED_MAX;
+    this.topLevel = concatenates ? start + 1 : start;
     this.topEntries = concatenates ? startEntries * this.tableEntries : startEntries;
     this.spanBytes = this.#spanLg2.map((spanLg2) => 2 ** spanLg2);
     this.leafBytes = levels.map((level) =>

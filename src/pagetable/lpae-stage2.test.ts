@@ -50,6 +50,12 @@ test.each([
   expect(controls.t0sz).toBe(64 - ias);
 });
 
+test("16 KiB tables of a 40-bit machine have no level 1: sixteen side by side at level 2", () => {
+  // DDI 0487, VTCR_EL2.SL0: level 1 of 16 KiB tables is for 42 bits of physical addresses and more.
+  const { format, controls } = stage2(sequentialMachine(), 40, GRANULE_16K_LG2, 40);
+  expect([format.topLevel, format.topEntries, controls.sl0]).toEqual([2, 16 * 2048, 1]);
+});
+
 test("tables side by side are one array of entries, aligned to its size", () => {
   const machine = sequentialMachine();
   const table = stage2(machine, 43);

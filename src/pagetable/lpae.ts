@@ -14,6 +14,7 @@ import {
   RGN_WRITE_BACK_ALLOCATE,
   SHAREABILITY_INNER,
   SHAREABILITY_OUTER,
+  stage2Sl0,
   tg0OfGranule,
   txszOf,
 } from "#arch/lpae";
@@ -95,11 +96,9 @@ export function createLpaeStage2Table<Gather extends UnmapGather>(
   const { iasBits, granuleLg2 = GRANULE_4K_LG2 } = options;
   const format = formatOf(2, options);
   const { ir0, or0, sh0 } = walkAttributes(options.coherentWalk);
-  // With 4 KiB granules the encodings count from one level higher (Arm IHI 0070, 5.2, S2SL0).
-  const offset = granuleLg2 === GRANULE_4K_LG2 ? 1 : 0;
   const controls: LpaeStage2Controls = {
     t0sz: txszOf(iasBits),
-    sl0: ~(format.topLevel + offset) & 3,
+    sl0: stage2Sl0(granuleLg2, format.topLevel),
     ir0,
     or0,
     sh0,

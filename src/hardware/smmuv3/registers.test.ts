@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { CR0, deposit, extract, GBPA, getField, IDR0, IDR1, Register } from "#arch/smmuv3";
+import { FULL_CAPABILITIES } from "./capabilities.js";
 import { COMMANDS, QUEUE_LG2, REGISTERS, Testbed } from "./testing/testbed.js";
 import { Access, TranslationStatus } from "./transaction.js";
 
@@ -14,6 +15,17 @@ describe("identification", () => {
     const idr1 = Uint32Array.of(bed.read32(Register.IDR1));
     expect([getField(idr0, 0, IDR0.MSI), getField(idr0, 0, IDR0.ASID16)]).toEqual([1, 0]);
     expect([getField(idr1, 0, IDR1.SIDSIZE), getField(idr1, 0, IDR1.SSIDSIZE)]).toEqual([8, 4]);
+  });
+
+  it("of a machine that has everything tells of both stages, EL2, substreams, ATS, PRI, stalls", () => {
+    const bed = new Testbed({ capabilities: FULL_CAPABILITIES });
+    const idr0 = Uint32Array.of(bed.read32(Register.IDR0));
+    const fields = ["S1P", "S2P", "HYP", "ATS", "ASID16", "PRI", "VMID16", "CD2L"] as const;
+    for (const name of fields) expect([name, getField(idr0, 0, IDR0[name])]).toEqual([name, 1]);
+    // Stalls are a choice, and so is reading zeros.
+    expect(getField(idr0, 0, IDR0.STALL_MODEL) + getField(idr0, 0, IDR0.TERM_MODEL)).toBe(0);
+    // PASIDs have 20 bits.
+    expect(extract(bed.read32(Register.IDR1), IDR1.SSIDSIZE)).toBe(20);
   });
 
   it("cannot be written", () => {
