@@ -27,7 +27,7 @@ import type { LazyStatistics } from "./statistics.js";
 /** One ring per CPU, or one in all. */
 export type FlushQueueKind = "per-CPU" | "single";
 
-interface Limits {
+export interface FlushQueueLimits {
   /** A power of two. */
   readonly entries: number;
   /** How long an entry waits at most before a flush is started. */
@@ -38,7 +38,7 @@ interface Limits {
  * The single queue is for IOMMUs that a hypervisor shadows: each flush is so dear there
  * that one large queue is waited for much longer (kernel: IOVA_SINGLE_FQ_SIZE, …_TIMEOUT).
  */
-export const FLUSH_QUEUE_LIMITS: Readonly<Record<FlushQueueKind, Limits>> = {
+export const FLUSH_QUEUE_LIMITS: Readonly<Record<FlushQueueKind, FlushQueueLimits>> = {
   "per-CPU": { entries: 256, timeoutNs: 10e6 },
   single: { entries: 32768, timeoutNs: 1000e6 },
 };
@@ -49,6 +49,8 @@ export interface FlushQueueOptions {
   readonly iovas: IovaAllocator;
   readonly cpuCount: number;
   readonly statistics: LazyStatistics;
+  /** `FLUSH_QUEUE_LIMITS` of the kind where not given. */
+  readonly limits?: FlushQueueLimits;
 }
 
 /** Values of `SpinLock.word` of a lock that nobody waits for. */
@@ -123,7 +125,7 @@ export class FlushQueue {
   readonly #spareTables: PhysicalAddress[][] = [];
 
   constructor(options: FlushQueueOptions) {
-    const { entries, timeoutNs } = FLUSH_QUEUE_LIMITS[options.kind];
+    const { entries, timeoutNs } = options.limits ?? FLUSH_QUEUE_LIMITS[options.kind];
     const spinNodes = new SpinNodes();
     this.#domain = options.domain;
     this.#iovas = options.iovas;

@@ -16,7 +16,13 @@ export {
 } from "./dma-device.js";
 export type { DmaDomain } from "./dma-domain.js";
 export { domainTypeOf, setDomainType } from "./domain-type.js";
-export { FLUSH_QUEUE_LIMITS, type FlushQueueKind } from "./flush-queue.js";
+export {
+  FLUSH_QUEUE_LIMITS,
+  FlushQueue,
+  type FlushQueueKind,
+  type FlushQueueLimits,
+  type FlushQueueOptions,
+} from "./flush-queue.js";
 export {
   type BuildDefault,
   type KernelCommandLine,
@@ -36,6 +42,6 @@ export {
   setupDmaDevices,
   unbindDriver,
 } from "./setup.js";
-export type { LazyStatistics } from "./statistics.js";
+export { type LazyStatistics, noLazyStatistics } from "./statistics.js";
 export { syncSgForCpu, syncSgForDevice, syncSingleForCpu, syncSingleForDevice } from "./sync.js";
 export { unmapPage, unmapResource, unmapSingle } from "./unmap-page.js";

@@ -8,7 +8,7 @@
 
 import { assert, type Cpu, type Routine, SpinNodes, Work } from "#machine";
 import { AllocateFlag, type IovaAllocator, NO_IOVA } from "./allocator.js";
-import { CACHED_PAGES_MAX, RangeCaches } from "./magazines.js";
+import { CACHED_PAGES_MAX, MAGAZINE_PFNS, RangeCaches } from "./magazines.js";
 import { IovaTree, type PfnRange } from "./tree.js";
 
 /** Values of `SpinLock.word` of a lock that nobody waits for. */
@@ -24,6 +24,8 @@ export interface IovaDomainOptions {
   readonly cpuCount: number;
   /** A CPU waits for one of the domain's locks at a time, with interrupts off. */
   readonly spinNodes?: SpinNodes;
+  /** Page numbers per magazine; 127 where not given, as in the kernel. */
+  readonly magazinePfns?: number;
 }
 
 export class IovaDomain implements IovaAllocator {
@@ -38,7 +40,12 @@ export class IovaDomain implements IovaAllocator {
     const spinNodes = options.spinNodes ?? new SpinNodes();
     this.granuleBytes = options.granuleBytes;
     this.#tree = new IovaTree({ granuleLg2, startPfn: options.startPfn, spinNodes });
-    this.#caches = new RangeCaches(this.#tree, options.cpuCount, spinNodes);
+    this.#caches = new RangeCaches(
+      this.#tree,
+      options.cpuCount,
+      spinNodes,
+      options.magazinePfns ?? MAGAZINE_PFNS,
+    );
   }
 
   *allocate(cpu: Cpu, pages: number, limitPfn: number, flags: number): Routine<number> {

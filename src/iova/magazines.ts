@@ -33,11 +33,19 @@ export const DEPOT_TRIM_DELAY_NS = 100e6;
 
 /** A stack of page numbers. */
 export class Magazine {
-  readonly pfns = new Float64Array(MAGAZINE_PFNS);
+  readonly pfns: Float64Array;
   count = 0;
 
+  constructor(capacity: number) {
+    this.pfns = new Float64Array(capacity);
+  }
+
+  get isFull(): boolean {
+    return this.count === this.pfns.length;
+  }
+
   push(pfn: number): void {
-    assert(this.count < MAGAZINE_PFNS, "a full magazine takes no more");
+    assert(!this.isFull, "a full magazine takes no more");
     this.pfns[this.count++] = pfn;
   }
 
@@ -57,10 +65,12 @@ export class Magazine {
 /** One CPU's cache of one bin. Everything but the lock belongs to the lock's holder. */
 export class CpuCache {
   readonly lock: SpinLock;
-  loaded = new Magazine();
-  previous = new Magazine();
+  loaded: Magazine;
+  previous: Magazine;
 
-  constructor(name: string, spinNodes: SpinNodes) {
+  constructor(name: string, spinNodes: SpinNodes, magazinePfns: number) {
+    this.loaded = new Magazine(magazinePfns);
+    this.previous = new Magazine(magazinePfns);
     this.lock = new SpinLock(name, spinNodes);
   }
 
@@ -74,8 +84,8 @@ export class CpuCache {
 
   /** Makes `loaded` one that has room, if the CPU has one. */
   hasRoom(): boolean {
-    if (this.loaded.count < MAGAZINE_PFNS) return true;
-    if (this.previous.count === MAGAZINE_PFNS) return false;
+    if (!this.loaded.isFull) return true;
+    if (this.previous.isFull) return false;
     this.#swap();
     return true;
   }
@@ -122,6 +132,7 @@ export class RangeCaches {
   readonly #tree: IovaTree;
   readonly #cpuCount: number;
   readonly #spinNodes: SpinNodes;
+  readonly #magazinePfns: number;
   /** By CPU, then by bin; a CPU's are made when it first allocates or frees. */
   readonly #caches: (readonly CpuCache[] | undefined)[] = [];
   readonly #depots: readonly Depot[];
@@ -129,7 +140,8 @@ export class RangeCaches {
   readonly #spare: Magazine[] = [];
   #destroyed = false;
 
-  constructor(tree: IovaTree, cpuCount: number, spinNodes: SpinNodes) {
+  constructor(tree: IovaTree, cpuCount: number, spinNodes: SpinNodes, magazinePfns: number) {
+    this.#magazinePfns = magazinePfns;
     this.#tree = tree;
     this.#cpuCount = cpuCount;
     this.#spinNodes = spinNodes;
@@ -147,7 +159,7 @@ export class RangeCaches {
   #makeCaches(cpuId: number): readonly CpuCache[] {
     const bins = Array.from(
       { length: BINS },
-      (_, bin) => new CpuCache(`iova cache ${cpuId}.${bin}`, this.#spinNodes),
+      (_, bin) => new CpuCache(`iova cache ${cpuId}.${bin}`, this.#spinNodes, this.#magazinePfns),
     );
     this.#caches[cpuId] = bins;
     return bins;
@@ -168,7 +180,7 @@ export class RangeCaches {
   /** Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. */
   *unload(cpu: Cpu, bin: number, cache: CpuCache): Routine {
     const depot = this.#depots[bin];
-    const empty = this.#spare.pop() ?? new Magazine();
+    const empty = this.#spare.pop() ?? new Magazine(this.#magazinePfns);
     yield* depot.lock.acquire(cpu);
     depot.full.push(cache.loaded);
     yield* depot.lock.release(cpu);

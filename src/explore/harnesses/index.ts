@@ -3,13 +3,17 @@
 import type { Harness } from "../harness.js";
 import { commandQueueHarnesses } from "./command-queue.js";
 import { entryHarnesses } from "./entry-update.js";
+import { flushQueueHarnesses } from "./flush-queue.js";
 import { invalidationHarnesses } from "./invalidation-array.js";
+import { magazineHarnesses } from "./magazines.js";
 import { rcuHarnesses } from "./rcu.js";
 
 export const HARNESSES: readonly Harness[] = [
   ...commandQueueHarnesses,
   ...entryHarnesses,
+  ...flushQueueHarnesses,
   ...invalidationHarnesses,
+  ...magazineHarnesses,
   ...rcuHarnesses,
 ];
 

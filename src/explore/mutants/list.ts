@@ -2,12 +2,14 @@
 
 import { commandQueueMutants } from "./command-queue.js";
 import { entryMutants } from "./entry-update.js";
+import { flushQueueMutants } from "./flush-queue.js";
 import { invalidationMutants } from "./invalidation-array.js";
 import type { Mutant } from "./mutant.js";
 
 export const MUTANTS: readonly Mutant[] = [
   ...commandQueueMutants,
   ...entryMutants,
+  ...flushQueueMutants,
   ...invalidationMutants,
 ];
 

@@ -1,0 +1,85 @@
+/** Faults of the flush queue and of the range caches. */
+
+import type { Mutant } from "./mutant.js";
+
+const QUEUE = "dma/flush-queue.js";
+const MAGAZINES = "iova/magazines.js";
+const DOMAIN = "iova/iova-domain.js";
+
+export const flushQueueMutants: readonly Mutant[] = [
+  {
+    name: "released-by-its-own-flush",
+    breaks: "a flush that started before the entry was queued is taken to cover it",
+    harness: "flush-queue-release",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "while (!ring.isEmpty && ring.counters[ring.head] < finished) {",
+    replace: "while (!ring.isEmpty && ring.counters[ring.head] <= finished) {",
+  },
+  {
+    name: "timer-off-after-flush",
+    breaks: "the timer is noted as off after its flush: what was queued meanwhile arms none",
+    harness: "flush-queue-timer",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* cpu.store(this.#timerOn, 0);\n        this.#statistics.flushesByTimer++;\n        yield* this.#flush(cpu);",
+    replace:
+      "this.#statistics.flushesByTimer++;\n        yield* this.#flush(cpu); yield* cpu.store(this.#timerOn, 0);",
+  },
+  {
+    name: "flush-counted-before-it-ends",
+    breaks: "the flush counts as finished before the TLB has been flushed",
+    harness: "flush-queue-release",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#domain.flushIotlbAll(cpu);\n        yield* cpu.fetchAdd(this.#finished, 1);",
+    replace:
+      "yield* cpu.fetchAdd(this.#finished, 1);\n        yield* this.#domain.flushIotlbAll(cpu);",
+  },
+  {
+    name: "full-queue-not-flushed",
+    breaks: "a full ring is written over",
+    harness: "flush-queue-full",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#makeRoom(cpu, ring);",
+    replace: "{}",
+  },
+  {
+    name: "timer-armed-by-nobody",
+    breaks: "who queues the first entry does not arm the timer",
+    harness: "flush-queue-timer",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#armTimer(cpu);",
+    replace: "{}",
+  },
+  {
+    name: "depot-without-lock",
+    breaks: "a magazine leaves the depot without its lock",
+    harness: "iova-depot",
+    memoryModel: "sc",
+    file: MAGAZINES,
+    find: "cache.loaded = full;",
+    replace: "cache.loaded = full; depot.full.push(full);",
+  },
+  {
+    name: "loaded-magazine-dropped",
+    breaks: "a full magazine is replaced without going to the depot",
+    harness: "iova-magazines",
+    memoryModel: "sc",
+    file: MAGAZINES,
+    find: "depot.full.push(cache.loaded);",
+    replace: "",
+  },
+  {
+    name: "cache-without-lock",
+    breaks:
+      "a CPU's interrupt handlers and its depot trim find the cache in the middle of a change",
+    harness: "iova-magazines",
+    memoryModel: "sc",
+    file: DOMAIN,
+    find: "const cachedPfn = cache.loaded.pop(limitPfn - takenPages + 1);",
+    replace: "const cachedPfn = cache.loaded.count > 0 ? cache.loaded.pfns[0] : 0;",
+  },
+];
