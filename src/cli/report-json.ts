@@ -38,6 +38,8 @@ function modeOf(result: ReplayResult): object {
     durationNs: Math.round(result.durationNs),
     opsPerSecond: Math.round(opsPerSecond(result)),
     cpuNsPerOp: operations === 0 ? 0 : tenth(result.busyNs / operations),
+    limit: result.bottleneck.kind,
+    limitText: result.bottleneck.text,
     mapLatencyNs: latency(result.mapLatency),
     unmapLatencyNs: latency(result.unmapLatency),
     invalidations: { ...result.invalidations, CMD_SYNC: result.invalidations["CMD_SYNC"] ?? 0 },

@@ -31,6 +31,9 @@ export function textReport(outcome: ReplayOutcome): string {
   });
   for (const result of outcome.results) table.push(rowOf(result));
   const lines = [...headerOf(outcome).map((line) => colour.dim(printable(line))), table.toString()];
+  for (const { mode, bottleneck } of outcome.results) {
+    lines.push(`what limits ${mode}: ${bottleneck.text}`);
+  }
   for (const { message, isProblem } of outcome.findings) {
     const said = printable(message);
     lines.push(isProblem ? colour.red(`problem: ${said}`) : `note: ${said}`);

@@ -27,6 +27,8 @@ import { Feed, type Task } from "./feed.js";
 import { Histogram } from "./histogram.js";
 import { isUsed, type LiveMapping, MappingPool, MappingState } from "./live-mapping.js";
 import type { Mode } from "./mode.js";
+import { type ReplayLoad, replayLimit, replayLoad } from "./replay-limit.js";
+import type { Bottleneck } from "./simulate/bottleneck.js";
 import { StreamIds } from "./stream-ids.js";
 import type { EarlierMapping, Survey } from "./survey.js";
 import {
@@ -64,6 +66,8 @@ export interface ReplayResult {
   readonly durationNs: number;
   /** CPU time of all CPUs in the replay, less waiting for work and for the device. */
   readonly busyNs: number;
+  /** What kept it from being faster. */
+  readonly bottleneck: Bottleneck;
   readonly mapLatency: Histogram;
   readonly unmapLatency: Histogram;
   /** Commands that the SMMU consumed since the first operation, by name. */
@@ -124,8 +128,10 @@ export class Replay {
   #firstCapturedNs: number | undefined;
   readonly #startNs: number;
   readonly #before: SystemCounters;
-  readonly #busyBeforeNs: number;
+  readonly #loadBefore: ReplayLoad;
   #lastEndNs = 0;
+  /** When the last operation was to begin, at the capture's pace. */
+  #lastDueNs = 0;
   #performed = 0;
   #failedMaps = 0;
 
@@ -163,7 +169,7 @@ export class Replay {
     // Commands of the set-up that nobody waits for are consumed before the counting begins.
     machine.advance(SETTLE_NS);
     this.#before = this.#system.counters();
-    this.#busyBeforeNs = this.#busyNs();
+    this.#loadBefore = replayLoad(this.#system);
     this.#startNs = machine.nowNs;
     machine.addAgent("capture", (agent) => this.#feed.run(agent, operations));
     for (const { id } of machine.cpus) machine.start(id, (cpu) => this.#perform(cpu));
@@ -183,15 +189,25 @@ export class Replay {
   result(): ReplayResult {
     const before = this.#before;
     const after = this.#system.counters();
+    const load = replayLoad(this.#system);
+    const invalidations = difference(after.commands, before.commands);
+    const durationNs = Math.max(0, this.#lastEndNs - this.#startNs);
     return {
       mode: this.#options.mode,
       maps: this.#mapLatency.count,
       unmaps: this.#unmapLatency.count,
-      durationNs: Math.max(0, this.#lastEndNs - this.#startNs),
-      busyNs: this.#busyNs() - this.#busyBeforeNs,
+      durationNs,
+      busyNs: load.cpusNs.reduce((sum, ns, id) => sum + ns - this.#loadBefore.cpusNs[id], 0),
+      bottleneck: replayLimit(this.#loadBefore, load, {
+        durationNs,
+        capturedNs: this.#capturedNs(),
+        mapNs: this.#mapLatency.sumNs,
+        unmapNs: this.#unmapLatency.sumNs,
+        syncsPerUnmap: (invalidations["CMD_SYNC"] ?? 0) / Math.max(1, this.#unmapLatency.count),
+      }),
       mapLatency: this.#mapLatency,
       unmapLatency: this.#unmapLatency,
-      invalidations: difference(after.commands, before.commands),
+      invalidations,
       iotlb: {
         hits: after.iotlbHits - before.iotlbHits,
         misses: after.iotlbMisses - before.iotlbMisses,
@@ -248,6 +264,7 @@ export class Replay {
   *#pace(cpu: Cpu, { operation }: Task): Routine {
     this.#firstCapturedNs ??= operation.timeNs;
     const dueNs = this.#startNs + operation.timeNs - this.#firstCapturedNs;
+    this.#lastDueNs = Math.max(this.#lastDueNs, dueNs);
     if (dueNs > cpu.now()) yield* cpu.sleepUntil(dueNs);
   }
 
@@ -300,10 +317,10 @@ export class Replay {
     return device;
   }
 
-  #busyNs(): number {
-    const { machine } = this.#system;
-    if (machine.kind !== "timed") return 0;
-    return machine.cpus.reduce((sum, { id }) => sum + machine.cpuTime(id).busyNs, 0);
+  /** How long the capture took for what was performed, when it sets the pace. */
+  #capturedNs(): number | undefined {
+    if (this.#options.pace !== "captured") return undefined;
+    return Math.max(0, this.#lastDueNs - this.#startNs);
   }
 
   #flushes(): ReplayResult["flushes"] {

@@ -3,7 +3,6 @@
  * an answer only if something in the way of an unmap is what is used up.
  */
 
-import type { SimulationPlan } from "./plan.js";
 import type { Resource } from "./resources.js";
 
 export interface Bottleneck {
@@ -19,19 +18,21 @@ export interface Bottleneck {
     | "copy"
     | "interrupt-cpu"
     | "cpu"
+    | "pace"
     | "depth";
   /** One clause for people. */
   readonly text: string;
 }
 
 export interface Usage {
-  readonly plan: SimulationPlan;
   readonly durationNs: number;
   /** CPU time of all CPUs. */
   readonly busyNs: number;
   readonly resources: readonly Resource[];
   readonly mapNs: number;
   readonly unmapNs: number;
+  /** CMD_SYNCs per unmap. */
+  readonly syncsPerUnmap: number;
   readonly copyNs: number;
   /** By CPU. */
   readonly interruptNs: readonly number[];
@@ -43,6 +44,8 @@ const USED_UP = 0.95;
 const CPU_USED_UP = 0.9;
 /** A part of the CPU time from which on it is worth naming by itself. */
 const LARGE_PART = 0.4;
+/** Maps that are so much dearer than unmaps, which walk and clear the same table, wait for an address. */
+const DEAR_MAP = 3;
 
 export function bottleneckOf(usage: Usage): Bottleneck {
   return deviceLimit(usage) ?? cpuLimit(usage) ?? depthLimit();
@@ -70,21 +73,22 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
   const cpus = resources.filter(({ kind }) => kind === "cpu");
   const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
   if (busiest.utilisation < CPU_USED_UP) return undefined;
-  const smmus = resources.filter(({ kind }) => kind === "smmu");
-  const smmu = smmus.reduce((most, one) => (one.utilisation > most.utilisation ? one : most));
+  const smmu = resources.find(({ kind, utilisation }) => kind === "smmu" && utilisation >= USED_UP);
   const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
-  if (unmapNs >= LARGE_PART * busyNs) {
-    if (smmu.utilisation >= USED_UP) {
+  // Only unmaps that wait for the SMMU can be held up by it.
+  if (unmapNs >= LARGE_PART * busyNs && usage.syncsPerUnmap >= LARGE_PART) {
+    if (smmu !== undefined) {
       return { kind: "smmu", text: `the SMMU executes commands all the time (${smmu.name})` };
     }
     const what = `unmaps take ${percent(unmapNs)}`;
     return { kind: "command-queue", text: `the command queue: ${what}` };
   }
-  if (mapNs >= LARGE_PART * busyNs) {
+  if (mapNs >= LARGE_PART * busyNs && mapNs >= DEAR_MAP * unmapNs) {
     return { kind: "allocator", text: `the IOVA allocator's lock: maps take ${percent(mapNs)}` };
   }
   if (mapNs + unmapNs >= LARGE_PART * busyNs) {
-    return { kind: "dma-mapping", text: `maps and unmaps take ${percent(mapNs + unmapNs)}` };
+    const what = `maps and unmaps take ${percent(mapNs + unmapNs)}`;
+    return { kind: "dma-mapping", text: `the DMA API's own work: ${what}` };
   }
   if (copyNs >= LARGE_PART * busyNs) {
     return { kind: "copy", text: `memory copy takes ${percent(copyNs)}` };

@@ -48,13 +48,14 @@ export function resultOf(
   const busyNs = after.busyNs.reduce((sum, ns, id) => sum + ns - before.busyNs[id], 0);
   const maps = after.maps - before.maps;
   const unmaps = after.unmaps - before.unmaps;
+  const commands = difference(after.commands, before.commands);
   const usage = {
-    plan,
     durationNs,
     busyNs,
     resources,
     mapNs: after.mapNs - before.mapNs,
     unmapNs: after.unmapNs - before.unmapNs,
+    syncsPerUnmap: unmaps === 0 ? 0 : (commands["CMD_SYNC"] ?? 0) / unmaps,
     copyNs: after.copyNs - before.copyNs,
     interruptNs: after.interruptNs.map((ns, id) => ns - before.interruptNs[id]),
   };
@@ -74,7 +75,7 @@ export function resultOf(
     mapNs: maps === 0 ? 0 : usage.mapNs / maps,
     unmapNs: unmaps === 0 ? 0 : usage.unmapNs / unmaps,
     interrupts: after.interrupts - before.interrupts,
-    commands: difference(after.commands, before.commands),
+    commands,
     iotlb: {
       hits: after.iotlbHits - before.iotlbHits,
       misses: after.iotlbMisses - before.iotlbMisses,

@@ -11,27 +11,19 @@ import type {
   Fence,
   Interrupt,
   PhysicalAddress,
+  PollPauses,
   Routine,
   Step,
   WorkCode,
 } from "#machine";
-import { WORK_NAMES, type WorkName } from "#machine";
-import { type Purpose, purposeOfName, type WhyAccounts, withoutNumbers } from "./why.js";
-
-const WORK_PURPOSES: Readonly<Record<WorkName, Purpose>> = {
-  dmaCall: "DMA API",
-  treeNode: "IOVA allocator",
-  magazine: "IOVA allocator",
-  pageTableLevel: "page table",
-  pageTableEntry: "page table",
-  command: "queue insertion",
-  flushQueueEntry: "flush queue",
-  pageAllocation: "page allocation",
-  copyKilobyte: "copying",
-  bitmapWord: "IOVA allocator",
-  interrupt: "interrupt entry",
-  scatterSegment: "DMA API",
-};
+import { assert, WORK_NAMES } from "#machine";
+import {
+  type Purpose,
+  purposeOfName,
+  type WhyAccounts,
+  WORK_PURPOSES,
+  withoutNumbers,
+} from "./why.js";
 
 /** A stretch of memory whose purpose is known; other memory in DMA calls is page tables. */
 export interface NamedMemory {
@@ -315,6 +307,13 @@ export class WatchedCpu implements CpuWatch {
   readRegister64(address: PhysicalAddress): Step<number> {
     const startNs = this.#ownNs();
     return this.#onRegister(startNs, this.#cpu.readRegister64(address));
+  }
+
+  pollRegister32(address: PhysicalAddress, test: CellTest, pauses: PollPauses): Step<number> {
+    const startNs = this.#ownNs();
+    const polling = this.#cpu.pollRegister32?.(address, test, pauses);
+    assert(polling !== undefined, "the CPUs of the timed machine poll by themselves");
+    return this.#step(polling, startNs, this.#inCall("waiting for SYNC"), "register polls");
   }
 
   /** The DMA API reads registers to see how far the SMMU is. */

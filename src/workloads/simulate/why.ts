@@ -5,6 +5,8 @@
  * `WhyAccounts` owns the sums; a `WatchedCpu` (watched-cpu.ts) per CPU feeds them.
  */
 
+import type { WorkName } from "#machine";
+
 /** What people ask about; the second part of a leaf is what exactly. */
 export type Purpose =
   | "I/O path"
@@ -18,6 +20,22 @@ export type Purpose =
   | "copying"
   | "page allocation"
   | "other";
+
+/** Of computation, by its name. */
+export const WORK_PURPOSES: Readonly<Record<WorkName, Purpose>> = {
+  dmaCall: "DMA API",
+  treeNode: "IOVA allocator",
+  magazine: "IOVA allocator",
+  pageTableLevel: "page table",
+  pageTableEntry: "page table",
+  command: "queue insertion",
+  flushQueueEntry: "flush queue",
+  pageAllocation: "page allocation",
+  copyKilobyte: "copying",
+  bitmapWord: "IOVA allocator",
+  interrupt: "interrupt entry",
+  scatterSegment: "DMA API",
+};
 
 export interface WhyLine {
   readonly name: string;
