@@ -14,11 +14,28 @@ import { StreamL1 } from "./stream-table.js";
 type Layout = Readonly<Record<string, AnyField>>;
 
 const { IDR0, IDR1, IDR3, IDR5, IIDR, CR0, CR1, CR2, GBPA, IRQ_CTRL, GERROR } = registers;
-const { STRTAB_BASE, STRTAB_BASE_CFG, QUEUE_BASE, CMDQ_CONS, IRQ_CFG0, IRQ_CFG1, IRQ_CFG2 } =
-  registers;
+const {
+  STRTAB_BASE,
+  STRTAB_BASE_CFG,
+  QUEUE_BASE,
+  CMDQ_CONS,
+  IRQ_CFG0,
+  IRQ_CFG1,
+  IRQ_CFG2,
+  PRIQ_IRQ_CFG2,
+} = registers;
 const REGISTERS = {
   ...{ IDR0, IDR1, IDR3, IDR5, IIDR, CR0, CR1, CR2, GBPA, IRQ_CTRL, GERROR },
-  ...{ STRTAB_BASE, STRTAB_BASE_CFG, QUEUE_BASE, CMDQ_CONS, IRQ_CFG0, IRQ_CFG1, IRQ_CFG2 },
+  ...{
+    STRTAB_BASE,
+    STRTAB_BASE_CFG,
+    QUEUE_BASE,
+    CMDQ_CONS,
+    IRQ_CFG0,
+    IRQ_CFG1,
+    IRQ_CFG2,
+    PRIQ_IRQ_CFG2,
+  },
 };
 
 const head = { opcode: CommandField.opcode, secure: CommandField.secure };

@@ -44,7 +44,7 @@ export interface PageRequest {
   readonly pasid: Pasid;
   /** Of a page of 4 KiB. */
   readonly iova: Iova;
-  /** `DmaAccess` bits that are wanted; a page may be wanted for reading and writing. */
+  /** What the endpoint wants to do with the page. */
   readonly wantsRead: boolean;
   readonly wantsWrite: boolean;
   readonly wantsExecute: boolean;

@@ -18,6 +18,7 @@ export {
   type EndpointTiming,
 } from "./endpoint/options.js";
 export type { PageNeed } from "./endpoint/page-requests.js";
+export type { EndpointTransaction } from "./endpoint/translation-client.js";
 export { Link, type LinkTiming } from "./link.js";
 export { createMessageTarget, type MessageTarget } from "./message-target.js";
 export { createNic, type NicModel, type NicOptions, type NicTiming } from "./nic/nic.js";
