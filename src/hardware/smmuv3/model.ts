@@ -129,11 +129,7 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
     options.onCommand,
   );
   machine.registers.add(registers);
-  machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
-  machine.addAgent(`${name} CMD_SYNCs`, (agent) => consumer.runSyncs(agent));
-  if (capabilities.ats) {
-    machine.addAgent(`${name} ATC timeouts`, (agent) => invalidations.watch(agent));
-  }
+  addAgents(machine, name, consumer, capabilities.ats ? invalidations : undefined);
   return {
     name,
     base: options.base,
@@ -154,4 +150,16 @@ export function createSmmuV3(machine: Machine, options: SmmuV3Options): SmmuV3 {
       ipaTables: iotlb.ipaTables.live,
     }),
   };
+}
+
+function addAgents(
+  machine: Machine,
+  name: string,
+  consumer: CommandConsumer,
+  invalidations: AtcInvalidations | undefined,
+): void {
+  machine.addAgent(`${name} commands`, (agent) => consumer.run(agent));
+  machine.addAgent(`${name} CMD_SYNCs`, (agent) => consumer.runSyncs(agent));
+  if (invalidations === undefined) return;
+  machine.addAgent(`${name} ATC timeouts`, (agent) => invalidations.watch(agent));
 }
