@@ -307,6 +307,9 @@ export class CommandConsumer {
     const words = this.#words;
     // Secure streams are not ours.
     if (getField(words, 0, F.secure) === 1) return false;
+    // Without stage 1 there are no context descriptors.
+    const isOfContext = opcode === Opcode.CFGI_CD || opcode === Opcode.CFGI_CD_ALL;
+    if (isOfContext && !this.#parts.capabilities.stage1) return false;
     const streamId = getField(words, 0, F.streamId);
     switch (opcode) {
       case Opcode.CFGI_CD:

@@ -3,6 +3,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  encodeCfgiCd,
+  encodeCfgiCdAll,
   encodeSync,
   encodeTlbiNhAll,
   encodeTlbiNhAsid,
@@ -249,6 +251,28 @@ describe("a translation of stage 2 alone", () => {
       ),
       { numRuns: 40 },
     );
+  });
+});
+
+describe("commands of a stage that is not there", () => {
+  const stage1Only = { stage1: true, stage2: false };
+  const stage2Only = { stage1: false, stage2: true };
+
+  it.each<[string, Encoder, typeof stage1Only]>([
+    ["TLBI_S2_IPA", ipa(DATA), stage1Only],
+    ["TLBI_S12_VMALL", (out, at) => encodeTlbiS12Vmall(out, at, VMID), stage1Only],
+    ["TLBI_NH_ALL", nhAll, stage2Only],
+    ["TLBI_NH_VA", va(IOVA), stage2Only],
+    ["CFGI_CD", (out, at) => encodeCfgiCd(out, at, SID, 0, 1), stage2Only],
+    ["CFGI_CD_ALL", (out, at) => encodeCfgiCdAll(out, at, SID), stage2Only],
+  ])("%s is CERROR_ILL", (_name, encode, capabilities) => {
+    const bed = new Testbed({ capabilities }).enable();
+    bed.submit(encode);
+    // In 30:24, at the command.
+    expect(bed.read32(Register.CMDQ_CONS)).toBe(1 << 24);
+    const both = new Testbed({ capabilities: { stage1: true, stage2: true } }).enable();
+    both.submit(encode);
+    expect(both.read32(Register.CMDQ_CONS)).toBe(1);
   });
 });
 
