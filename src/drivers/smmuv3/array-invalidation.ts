@@ -72,11 +72,6 @@ export class ArrayInvalidation implements DomainInvalidation {
     return this.#prepared !== undefined;
   }
 
-  cancel(): void {
-    if (this.#prepared !== undefined) this.#context.memory.give(this.#prepared);
-    this.#prepared = undefined;
-  }
-
   *publish(cpu: Cpu, _list: InvalidationList): Routine {
     const next = this.#prepared;
     assert(next !== undefined, "what is published was prepared");

@@ -11,8 +11,6 @@ export interface DomainInvalidation {
   prepare(cpu: Cpu, list: InvalidationList): Routine<boolean>;
   /** From here on page-table changes invalidate the prepared list, too. */
   publish(cpu: Cpu, list: InvalidationList): Routine;
-  /** The prepared list does not come after all. */
-  cancel(): void;
   /**
    * The list's master has left: its entries in the hardware point elsewhere. When this returns
    * nothing more is sent to its devices, and a tag that nobody uses is clean.

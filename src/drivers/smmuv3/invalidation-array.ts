@@ -107,8 +107,8 @@ export class InvalidationMemory {
   }
 }
 
-/** Where both walks of a merge stand: the next live entry of `base`, the next of the list. */
-interface MergeStep {
+/** An entry of an array to be made. */
+interface NewEntry {
   readonly invalidation: Invalidation;
   readonly users: number;
 }
@@ -123,7 +123,7 @@ export function* mergeInvalidations(
   base: InvalidationArray,
   list: InvalidationList,
 ): Routine<InvalidationArray | undefined> {
-  const steps: MergeStep[] = [];
+  const entries: NewEntry[] = [];
   const length = yield* cpu.load(base.length);
   let listed = 0;
   for (let index = 0; index < length; index++) {
@@ -132,16 +132,16 @@ export function* mergeInvalidations(
     if (users === 0) continue;
     for (; listed < list.length; listed++) {
       if (compareInvalidations(list.entries[listed], entry) >= 0) break;
-      steps.push({ invalidation: list.entries[listed], users: 1 });
+      entries.push({ invalidation: list.entries[listed], users: 1 });
     }
     const isBoth = listed < list.length && compareInvalidations(list.entries[listed], entry) === 0;
     if (isBoth) listed++;
-    steps.push({ invalidation: entry, users: isBoth ? users + 1 : users });
+    entries.push({ invalidation: entry, users: isBoth ? users + 1 : users });
   }
   for (; listed < list.length; listed++) {
-    steps.push({ invalidation: list.entries[listed], users: 1 });
+    entries.push({ invalidation: list.entries[listed], users: 1 });
   }
-  return yield* create(cpu, memory, steps);
+  return yield* create(cpu, memory, entries);
 }
 
 /**
@@ -186,26 +186,26 @@ export function* purgeInvalidations(
   base: InvalidationArray,
 ): Routine<InvalidationArray | undefined> {
   if (base.trashCount === 0) return undefined;
-  const steps: MergeStep[] = [];
+  const entries: NewEntry[] = [];
   const length = yield* cpu.load(base.length);
   for (let index = 0; index < length; index++) {
     const entry = base.entries[index];
     const users = yield* cpu.load(entry.users);
-    if (users > 0) steps.push({ invalidation: entry, users });
+    if (users > 0) entries.push({ invalidation: entry, users });
   }
-  return yield* create(cpu, memory, steps);
+  return yield* create(cpu, memory, entries);
 }
 
 function* create(
   cpu: Cpu,
   memory: InvalidationMemory,
-  steps: readonly MergeStep[],
+  entries: readonly NewEntry[],
 ): Routine<InvalidationArray | undefined> {
-  if (!memory.take(steps.length)) return undefined;
-  const array = new InvalidationArray(steps.map(({ invalidation }) => invalidation));
-  for (const [index, { users }] of steps.entries()) {
+  if (!memory.take(entries.length)) return undefined;
+  const array = new InvalidationArray(entries.map(({ invalidation }) => invalidation));
+  for (const [index, { users }] of entries.entries()) {
     yield* cpu.store(array.entries[index].users, users);
   }
-  yield* cpu.store(array.length, steps.length);
+  yield* cpu.store(array.length, entries.length);
   return array;
 }

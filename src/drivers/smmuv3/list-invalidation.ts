@@ -64,8 +64,6 @@ export class ListInvalidation implements DomainInvalidation {
     return true;
   }
 
-  cancel(): void {}
-
   *publish(cpu: Cpu, list: InvalidationList): Routine {
     const [tag, clear] = list.entries;
     this.#tag ??= copyOf(tag);
