@@ -14,6 +14,7 @@ export const QUEUES: Readonly<Record<string, CommandQueueKind>> = {
   lockless: { kind: "lockless", reservation: "compare-exchange" },
   "fetch-add": { kind: "lockless", reservation: "fetch-add" },
   spinlock: { kind: "spinlock" },
+  "ticket-lock": { kind: "spinlock", lock: "ticket" },
   "spinlock-merge": { kind: "spinlock", mergeSyncs: true },
 };
 

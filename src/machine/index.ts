@@ -54,6 +54,7 @@ export {
   sequentialMachine,
 } from "./sequential.js";
 export { SpinLock, SpinNodes } from "./spinlock.js";
+export { TicketLock } from "./ticket-lock.js";
 export {
   type CpuTime,
   type CpuWatch,

@@ -39,11 +39,19 @@ export interface CommandQueue {
 /** How CPUs of the lock-less queue reserve slots: see `reservation.ts`. */
 export type ReservationKind = "compare-exchange" | "fetch-add";
 
+/** What a spinlock was: arm64 has queued ones since 4.19, and had ticket locks before. */
+export type QueueSpinlock = "queued" | "ticket";
+
 export type CommandQueueKind =
   /** The kernel's since 5.4; `compare-exchange` is what is merged. */
   | { readonly kind: "lockless"; readonly reservation?: ReservationKind }
   /** The kernel's until 5.3; with `mergeSyncs` as from 4.20 on. */
-  | { readonly kind: "spinlock"; readonly mergeSyncs?: boolean };
+  | {
+      readonly kind: "spinlock";
+      readonly mergeSyncs?: boolean;
+      /** `queued` where not given. */
+      readonly lock?: QueueSpinlock;
+    };
 
 /** Told of commands, CMD_SYNCs included, in the order of their slots. */
 export type IssueListener = (cpuId: number, count: number) => void;
@@ -76,5 +84,5 @@ export function createCommandQueue(
     syncWord !== undefined || options.completion !== "msi",
     "the spinlock queue has a word for its MSIs",
   );
-  return new SpinlockQueue(kind.mergeSyncs ?? false, options);
+  return new SpinlockQueue(kind.mergeSyncs ?? false, kind.lock ?? "queued", options);
 }

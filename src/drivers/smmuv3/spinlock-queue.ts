@@ -22,12 +22,14 @@ import {
   type PhysicalAddress,
   type Routine,
   SpinLock,
+  TicketLock,
 } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type {
   CommandQueue,
   CommandQueueOptions,
   IssueListener,
+  QueueSpinlock,
   SyncTicket,
 } from "./command-queue.js";
 import { CommandRing } from "./command-ring.js";
@@ -54,14 +56,15 @@ export class SpinlockQueue implements CommandQueue {
   readonly #mergesSyncs: boolean;
   readonly #report: ReportListener;
   readonly #onIssue: IssueListener | undefined;
-  readonly #lock = new SpinLock("cmdq");
+  readonly #lock: SpinLock | TicketLock;
   #prod = 0;
   #cons = 0;
   /** 32 bits that wrap, as in the MSI's data. */
   #syncNumber = 0;
   #endsInSync = false;
 
-  constructor(mergeSyncs: boolean, options: CommandQueueOptions) {
+  constructor(mergeSyncs: boolean, lock: QueueSpinlock, options: CommandQueueOptions) {
+    this.#lock = lock === "ticket" ? new TicketLock("cmdq") : new SpinLock("cmdq");
     this.#ring = new CommandRing(options);
     this.#syncWord = options.completion === "msi" ? options.syncWord : undefined;
     this.#event = options.completion === "event" ? options.syncEvent : undefined;
