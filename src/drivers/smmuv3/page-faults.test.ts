@@ -110,9 +110,10 @@ describe("stalled accesses", () => {
     expect([on.faults, on.reports, on.smmu.stalled()]).toEqual([[], [], 0]);
   });
 
-  it("are drained before whoever asks for it goes on", () => {
+  it.each([0, 1])("are drained before whoever asks goes on (interrupts lost: %d)", (lost) => {
     const rig = stalling(2);
     const { on, domain, queue } = rig;
+    on.smmu.inject.loseSignals("event", lost);
     const answered: number[] = [];
     on.machine.call(0, (cpu) =>
       queue.setHandler(cpu, NO_PASID, function* (by: Cpu, group): Routine<PageResponseCode> {
