@@ -76,7 +76,7 @@ export class FaultInjection {
     this.commandsPausedUntilNs = untilNs;
   }
 
-  /** The next `count` signals of this kind are never seen: no interrupt, no MSI. */
+  /** The next `count` signals of this kind are never seen: no interrupt, no MSI, no event. */
   loseSignals(signal: Signal, count = 1): void {
     this.#lost[signal] += count;
   }
