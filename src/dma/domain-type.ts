@@ -7,8 +7,8 @@
 import { type DefaultDomainType, setGroupType, type TypeRequest } from "#iommu";
 import { assert, type Cpu, type Routine } from "#machine";
 import type { DmaDevice } from "./dma-device.js";
-import { startLazyMode, stopLazyMode } from "./lazy-mode.js";
-import { adoptDomain } from "./setup.js";
+import { startLazyMode } from "./lazy-mode.js";
+import { adoptDomain, endDmaDomain } from "./setup.js";
 
 /** How a device's mappings are made now. A device without an IOMMU goes direct as well. */
 export function domainTypeOf(device: DmaDevice): DefaultDomainType {
@@ -26,18 +26,17 @@ export function* setDomainType(
   const { group } = dmaGroup;
   const before = group.defaultDomain;
   const old = dmaGroup.dma;
-  // An unused domain is either replaced or has no queue yet. The queue has to end before the
-  // domain does, whose tables it holds.
-  const unused = group.boundCount === 0 && !group.owned;
-  if (unused && old !== undefined) yield* stopLazyMode(cpu, old);
-  const done = yield* setGroupType(cpu, group, request, function* (on) {
+  const startQueue = function* (on: Cpu): Routine<boolean> {
     const { dma } = dmaGroup;
     assert(dma !== undefined, "a DMA domain belongs to the DMA API");
     yield* startLazyMode(on, dmaGroup, dma);
     return true;
-  });
+  };
+  // The queue goes between the two: it holds tables of the domain, which a device could still
+  // walk before it has moved.
+  const endOld = (on: Cpu): Routine => endDmaDomain(on, old);
+  const done = yield* setGroupType(cpu, group, request, startQueue, endOld);
   if (group.defaultDomain === before) return done;
-  if (old !== undefined) yield* old.iovas.destroy(cpu);
   yield* adoptDomain(cpu, dmaGroup);
   return done;
 }

@@ -116,11 +116,14 @@ export function* setupDmaDevices(
 export function* destroyDmaGroup(cpu: Cpu, dmaGroup: DmaGroup): Routine {
   for (const device of dmaGroup.devices) if (device.driverBound) unbindDriver(device);
   const { dma } = dmaGroup;
-  if (dma !== undefined) {
-    yield* stopLazyMode(cpu, dma);
-    yield* dma.iovas.destroy(cpu);
-  }
-  yield* destroyGroup(cpu, dmaGroup.group);
+  yield* destroyGroup(cpu, dmaGroup.group, (on) => endDmaDomain(on, dma));
+}
+
+/** Ends what the DMA API keeps for a domain that no device is attached to any more. */
+export function* endDmaDomain(cpu: Cpu, dma: DmaDomain | undefined): Routine {
+  if (dma === undefined) return;
+  yield* stopLazyMode(cpu, dma);
+  yield* dma.iovas.destroy(cpu);
 }
 
 /** A driver starts to use the device. */

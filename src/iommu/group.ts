@@ -87,11 +87,22 @@ export function* createGroup(
   return group;
 }
 
+/**
+ * Ends what somebody keeps for a default domain that goes. No device is attached to it any more,
+ * so no hardware walks its tables.
+ */
+export type DomainEnd = (cpu: Cpu) => Routine;
+
 /** Blocks the devices and frees the default domain. */
-export function* destroyGroup(cpu: Cpu, group: IommuGroup): Routine {
+export function* destroyGroup(
+  cpu: Cpu,
+  group: IommuGroup,
+  endDomain: DomainEnd = nothingToEnd,
+): Routine {
   assert(!isInUse(group), "a group that goes has neither bound drivers nor an owner");
   assert(group.pasids.size === 0, "a group that goes has no PASID that leads anywhere");
   yield* attachAll(cpu, group, BLOCKED);
+  yield* endDomain(cpu);
   yield* freeDefault(cpu, group.driver, group.defaultDomain);
   group.defaultDomain = BLOCKED;
 }
@@ -139,6 +150,7 @@ export function* setGroupType(
   group: IommuGroup,
   request: TypeRequest,
   startFlushQueue: (cpu: Cpu, domain: PagingDomain) => Routine<boolean>,
+  endDomain: DomainEnd = nothingToEnd,
 ): Routine<boolean> {
   const wanted = request === "auto" ? group.defaultType.wanted : request;
   const to = chooseDefaultType({ ...group.defaultType, wanted });
@@ -158,11 +170,14 @@ export function* setGroupType(
       group.defaultDomain = yield* allocateDefault(cpu, group, to);
       yield* attachAll(cpu, group, group.defaultDomain);
       group.type = to;
+      yield* endDomain(cpu);
       yield* freeDefault(cpu, group.driver, old);
       return true;
     }
   }
 }
+
+function* nothingToEnd(): Routine {}
 
 function isInUse(group: IommuGroup): boolean {
   return group.owned || group.boundCount > 0;

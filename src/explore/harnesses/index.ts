@@ -5,6 +5,7 @@ import { commandQueueHarnesses } from "./command-queue.js";
 import { entryHarnesses } from "./entry-update.js";
 import { flushQueueHarnesses } from "./flush-queue.js";
 import { invalidationHarnesses } from "./invalidation-array.js";
+import { lazyModeHarnesses } from "./lazy-mode.js";
 import { magazineHarnesses } from "./magazines.js";
 import { rcuHarnesses } from "./rcu.js";
 
@@ -13,6 +14,7 @@ export const HARNESSES: readonly Harness[] = [
   ...entryHarnesses,
   ...flushQueueHarnesses,
   ...invalidationHarnesses,
+  ...lazyModeHarnesses,
   ...magazineHarnesses,
   ...rcuHarnesses,
 ];

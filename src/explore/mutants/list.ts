@@ -4,6 +4,7 @@ import { commandQueueMutants } from "./command-queue.js";
 import { entryMutants } from "./entry-update.js";
 import { flushQueueMutants } from "./flush-queue.js";
 import { invalidationMutants } from "./invalidation-array.js";
+import { lazyModeMutants } from "./lazy-mode.js";
 import type { Mutant } from "./mutant.js";
 
 export const MUTANTS: readonly Mutant[] = [
@@ -11,6 +12,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...entryMutants,
   ...flushQueueMutants,
   ...invalidationMutants,
+  ...lazyModeMutants,
 ];
 
 export function findMutant(name: string): Mutant | undefined {

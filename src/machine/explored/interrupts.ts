@@ -76,6 +76,16 @@ export class Interrupts {
     return pending.isArmed && this.#cpuOf(pending).irqDepth === 0;
   }
 
+  /** What keeps the CPU from taking it goes into the footprint; false if nothing does. */
+  noteWait(pending: Pending): boolean {
+    if (this.canTake(pending)) return false;
+    const { locations, footprint } = this.#machine;
+    const thing = pending.isArmed ? this.#cpuOf(pending).irq : pending.thing;
+    const test = pending.isArmed ? isClear : isSet;
+    footprint.await(locations.ofThing(thing), pending.isArmed ? 1 : 0, 0, test, false);
+    return true;
+  }
+
   /** The CPU takes it: its handler is put on top. */
   take(pending: Pending): ExploredAgent {
     const machine = this.#machine;

@@ -242,6 +242,11 @@ export class ExploredMachine implements Machine {
       if (this.#agents[index].canAct()) continue;
       if (this.#agents[index].noteWait()) visit(this.#agentProcesses[index]);
     }
+    // One that was cancelled might have been taken before that.
+    for (const pending of this.interrupts.known) {
+      this.footprint.clear();
+      if (this.interrupts.noteWait(pending)) visit(pending.process);
+    }
   }
 
   agent(agentId: number): ExploredAgent {
