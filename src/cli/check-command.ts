@@ -14,9 +14,16 @@ import {
   type Mutant,
   MutantError,
   NondeterminismError,
+  type StackEntry,
 } from "#explore";
 import type { MemoryModel } from "#machine";
-import { loadCounterexample, type SavedCounterexample, saveCounterexample } from "./check-file.js";
+import {
+  loadCounterexample,
+  loadSearch,
+  type SavedCounterexample,
+  saveCounterexample,
+  saveSearch,
+} from "./check-file.js";
 import { mutantLine, narrationTable, reportLine } from "./check-text.js";
 import { UsageError } from "./errors.js";
 import { createProgress, type Progress } from "./progress.js";
@@ -28,16 +35,21 @@ interface CheckFlags {
   readonly seed?: number;
   readonly executions?: number;
   readonly seconds?: number;
+  readonly workers?: number;
   readonly deep?: true;
   readonly twice?: true;
   readonly json?: true;
   readonly list?: true;
   readonly replay?: string;
   readonly save?: string;
+  readonly state?: string;
 }
 
 /** The room, or the one of a mutated build. */
-type Explore = Pick<typeof import("#explore"), "checkHarness" | "findHarness" | "narrate">;
+type Explore = Pick<
+  typeof import("#explore"),
+  "checkHarness" | "checkParallel" | "findHarness" | "narrate"
+>;
 
 /** Random walks do not end by themselves. */
 const WALKS = 20_000;
@@ -60,11 +72,13 @@ export function addCheckCommand(program: Command, setExitCode: (code: number) =>
     .option("--executions <n>", `stop after so many (random walks: ${WALKS})`, parseCount)
     .option("--seconds <n>", "stop after so many seconds per harness and model", parseCount)
     .option("--deep", "the large harnesses, too")
+    .option("--workers <n>", "explore on so many threads", parseCount)
     .option("--twice", "run every schedule twice and compare: is the harness deterministic?")
     .option("--json", "print JSON")
     .option("--list", "list harnesses and mutants")
     .option("--replay <file>", "play a saved counterexample back")
     .option("--save <file>", "where a counterexample goes (default: HARNESS.counterexample.json)")
+    .option("--state <file>", "where a search that is cut short is kept, and taken up again")
     .addHelpText("after", "\nExit codes: 0 nothing found, 1 a rule is broken, 2 usage error.")
     .action(async (names: string[], flags: CheckFlags) => {
       setExitCode(await checkCommand(names, flags));
@@ -80,6 +94,7 @@ async function checkCommand(names: readonly string[], flags: CheckFlags): Promis
         "--bound is for a complete search and --seed for random walks; give one",
       );
     }
+    refuseCombinations(flags);
     return await checkAll(names, flags);
   } catch (error) {
     if (error instanceof NondeterminismError || error instanceof DivergedError) {
@@ -87,6 +102,17 @@ async function checkCommand(names: readonly string[], flags: CheckFlags): Promis
     }
     if (error instanceof MutantError) throw new UsageError(error.message);
     throw error;
+  }
+}
+
+/** Random walks and bounds have no stack to keep, and workers have many. */
+function refuseCombinations({ workers, state, seed, bound, twice }: CheckFlags): void {
+  const isOther = seed !== undefined || bound !== undefined || twice !== undefined;
+  if (workers !== undefined && (isOther || state !== undefined)) {
+    throw new UsageError("--workers goes with none of --seed, --bound, --twice and --state");
+  }
+  if (state !== undefined && (seed !== undefined || bound !== undefined)) {
+    throw new UsageError("--state is for complete searches, not for --seed or --bound");
   }
 }
 
@@ -100,7 +126,7 @@ async function checkAll(names: readonly string[], flags: CheckFlags): Promise<nu
   for (const { name, memoryModels } of harnesses) {
     const harness = explore.findHarness(name) as Harness;
     for (const memoryModel of modelsFor(memoryModels, mutant, flags)) {
-      const report = checkOne(explore, harness, memoryModel, flags, progress);
+      const report = await checkOne(explore, harness, memoryModel, flags, progress);
       reports.push(report);
       if (!flags.json) console.log(reportLine(report));
       const { counterexample } = report;
@@ -127,21 +153,36 @@ async function checkAll(names: readonly string[], flags: CheckFlags): Promise<nu
     : 0;
 }
 
-function checkOne(
+async function checkOne(
   explore: Explore,
   harness: Harness,
   memoryModel: MemoryModel,
   flags: CheckFlags,
   progress: Progress,
-): CheckReport {
+): Promise<CheckReport> {
+  const { workers, mutant, state } = flags;
   const executionsMax = flags.executions ?? (flags.seed === undefined ? undefined : WALKS);
-  const options: CheckOptions = {
+  const limits = {
     memoryModel,
-    ...(flags.bound !== undefined && { preemptionsMax: flags.bound }),
-    ...(flags.seed !== undefined && { seed: flags.seed }),
     ...(executionsMax !== undefined && { executionsMax }),
     ...(flags.seconds !== undefined && { secondsMax: flags.seconds }),
+  };
+  if (workers !== undefined) {
+    return await explore.checkParallel(harness, { ...limits, workers, mutant });
+  }
+  const saved = state === undefined ? undefined : stateFor(state, harness, memoryModel, mutant);
+  const keep = (stack: readonly StackEntry[]): void => {
+    if (state !== undefined) {
+      saveSearch(state, { harness: harness.name, memoryModel, mutant, stack });
+    }
+  };
+  const options: CheckOptions = {
+    ...limits,
+    ...(flags.bound !== undefined && { preemptionsMax: flags.bound }),
+    ...(flags.seed !== undefined && { seed: flags.seed }),
     ...(flags.twice && { isTwice: true }),
+    ...(saved !== undefined && { stack: saved }),
+    onStop: keep,
     onProgress: (executions, pruned) => progress.update(executions + pruned),
   };
   progress.beginCount(`${harness.name} ${memoryModel}: executions`);
@@ -150,6 +191,27 @@ function checkOne(
   } finally {
     progress.stop();
   }
+}
+
+/** Where the search that the file is of stopped; it must be of the same harness and model. */
+function stateFor(
+  path: string,
+  { name }: Harness,
+  memoryModel: MemoryModel,
+  mutant: string | undefined,
+): readonly StackEntry[] | undefined {
+  const saved = loadSearch(path);
+  if (saved === undefined) return undefined;
+  if (saved.harness !== name || saved.memoryModel !== memoryModel || saved.mutant !== mutant) {
+    throw new UsageError(
+      `${path}: is a search of ${saved.harness} under ${saved.memoryModel}; name that harness and ` +
+        "--memory-model, or give another --state",
+    );
+  }
+  if (saved.stack.length === 0) {
+    throw new UsageError(`${path}: that search is complete; give another --state to begin anew`);
+  }
+  return saved.stack;
 }
 
 function chosen(

@@ -1,10 +1,11 @@
 /** Checks one harness under one memory model, and reports in words that people and files keep. */
 
 import type { MemoryModel } from "#machine";
-import { DporScheduler } from "./dpor.js";
+import { DporScheduler, type StackEntry } from "./dpor.js";
 import { ExhaustiveScheduler } from "./exhaustive.js";
 import type { Harness } from "./harness.js";
 import { type Narration, narrate } from "./narrate.js";
+import { type ParallelOptions, searchParallel } from "./parallel.js";
 import { RandomWalkScheduler } from "./random-walk.js";
 import type { Schedule } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
@@ -20,6 +21,10 @@ export interface CheckOptions extends SearchLimits {
   /** Longer executions are cut, and the search is not complete then. */
   readonly eventsMax?: number;
   readonly isTwice?: boolean;
+  /** Of the complete search: where an earlier one stopped. */
+  readonly stack?: readonly StackEntry[];
+  /** Told where this one stopped; an empty stack has nothing left. */
+  readonly onStop?: (stack: readonly StackEntry[]) => void;
   readonly onProgress?: (executions: number, pruned: number) => void;
 }
 
@@ -46,14 +51,31 @@ export interface Counterexample {
 export const EVENTS_MAX = 2000;
 
 export function checkHarness(harness: Harness, options: CheckOptions): CheckReport {
-  const search = new Search(harness, schedulerFor(options), options);
-  const { violation, ...result } = search.run();
+  const scheduler = schedulerFor(options);
+  const search = new Search(harness, scheduler, options);
+  const isDpor = scheduler instanceof DporScheduler;
+  if (isDpor && options.stack !== undefined) search.resume(scheduler, options.stack);
+  const result = search.run();
+  if (isDpor) options.onStop?.(scheduler.save(search.machine));
+  return judge(harness, options.memoryModel, result);
+}
+
+/** The same, on worker threads; always the complete search. */
+export async function checkParallel(
+  harness: Harness,
+  options: Omit<ParallelOptions, "eventsMax">,
+): Promise<CheckReport> {
+  const result = await searchParallel(harness, { ...options, eventsMax: EVENTS_MAX });
+  return judge(harness, options.memoryModel, result);
+}
+
+function judge(harness: Harness, memoryModel: MemoryModel, found: SearchResult): CheckReport {
+  const { violation, ...result } = found;
   if (violation === undefined) {
     const isMissed = result.isComplete && result.goalsMissed.length > 0;
     const verdict = isMissed ? "goals missed" : result.isComplete ? "clean" : "incomplete";
     return { ...result, verdict, counterexample: undefined };
   }
-  const { memoryModel } = options;
   const { schedule } = shrink(harness, memoryModel, violation);
   const narration = narrate(harness, memoryModel, schedule);
   const message = narration.message ?? violation.message;

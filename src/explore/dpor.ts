@@ -19,12 +19,21 @@ import { LANES, LANES_LG2, Trace } from "./trace.js";
 export interface StackEntry {
   readonly chosen: string;
   /** Of a choice that the process's event makes: the outcome taken, and out of how many. */
-  readonly pick: readonly [outcome: number, count: number] | undefined;
+  readonly pick: readonly [outcome: number, count: number];
   readonly toExplore: readonly string[];
   /** Explored from here before. */
   readonly explored: readonly string[];
   /** Nothing is added here any more: another worker has the rest. */
   readonly isFrozen: boolean;
+}
+
+/** In place of the number of a choice's outcomes: the others are not explored from here. */
+const PICKED = -1;
+
+/** A process that was explored from a state of a restored stack, to be looked at once more. */
+export interface Detour {
+  readonly state: number;
+  readonly process: number;
 }
 
 export class DporScheduler implements SearchScheduler {
@@ -43,13 +52,20 @@ export class DporScheduler implements SearchScheduler {
   readonly #frozen: Uint8Array;
   readonly #pickOutcome: Int32Array;
   readonly #pickCount: Int32Array;
+  /** With some outcome of its choice the event touched something. */
+  readonly #pickTouches: Uint8Array;
+  /** At this depth executions are left, for others to go on from; all before is explored in full. */
+  readonly #splitDepth: number;
+  isSplit = false;
   /** States on the path. */
   #depth = 0;
   /** States that are as in the execution before; the event from the last of them is new. */
   #known = 0;
   readonly #firstOf = new Int32Array(LANES);
+  #detour: Detour | undefined;
 
-  constructor(eventsMax: number) {
+  constructor(eventsMax: number, splitDepth: number = Number.POSITIVE_INFINITY) {
+    this.#splitDepth = splitDepth;
     this.#trace = new Trace(eventsMax);
     this.#sleep = new SleepSets(eventsMax);
     this.#chosen = new Int32Array(eventsMax);
@@ -59,21 +75,28 @@ export class DporScheduler implements SearchScheduler {
     this.#frozen = new Uint8Array(eventsMax);
     this.#pickOutcome = new Int32Array(eventsMax);
     this.#pickCount = new Int32Array(eventsMax);
+    this.#pickTouches = new Uint8Array(eventsMax);
   }
 
   begin(): void {
     this.isPruned = false;
     this.isTooDeep = false;
+    this.isSplit = false;
   }
 
   choose(machine: ExploredMachine, current: number): number {
     const state = machine.eventCount;
-    if (state < this.#known) return this.#chosen[state];
+    if (this.#detour !== undefined && state > this.#detour.state) return -1;
+    if (state < this.#known) return this.#follow(machine, state);
     const enabled = machine.enabled();
     if (enabled === 0) return -1;
     const awake = enabled & ~this.#sleep.asleep[state];
     if (awake === 0) {
       this.isPruned = true;
+      return -1;
+    }
+    if (state >= this.#splitDepth) {
+      this.isSplit = true;
       return -1;
     }
     if (state >= this.#trace.eventsMax - 1) {
@@ -84,10 +107,12 @@ export class DporScheduler implements SearchScheduler {
     const process = goesOn ? current : 31 - Math.clz32(awake & -awake);
     this.#chosen[state] = process;
     this.#enabled[state] = enabled;
-    this.#toExplore[state] = 1 << process;
+    const isTop = this.#splitDepth !== Number.POSITIVE_INFINITY;
+    this.#toExplore[state] = isTop ? enabled : 1 << process;
     this.#explored[state] = 0;
-    this.#frozen[state] = 0;
+    this.#frozen[state] = isTop ? 1 : 0;
     this.#pickCount[state] = 0;
+    this.#pickTouches[state] = 0;
     this.#sleep.numbered[state] = machine.locations.count;
     this.#depth = state + 1;
     return process;
@@ -95,6 +120,10 @@ export class DporScheduler implements SearchScheduler {
 
   pick(machine: ExploredMachine, _process: number, count: number): number {
     const state = machine.eventCount;
+    if (this.#detour?.state === state) {
+      this.#pickedInDetour = true;
+      return 0;
+    }
     if (this.#pickCount[state] === 0) {
       this.#pickCount[state] = count;
       this.#pickOutcome[state] = 0;
@@ -104,12 +133,89 @@ export class DporScheduler implements SearchScheduler {
 
   performed(machine: ExploredMachine, process: number): void {
     const event = machine.eventCount;
-    if (event < this.#known - 1) return;
     const trace = this.#trace;
+    if (event < trace.count) return;
+    if (this.#pickCount[event] !== 0 && machine.footprint.count > 0) this.#pickTouches[event] = 1;
     trace.record(machine, process, machine.footprint);
     this.#turnRaces(event, process);
     this.#sleep.pass(event, process, trace);
   }
+
+  /** A state on the path that is known; one that was restored is seen here for the first time. */
+  #follow(machine: ExploredMachine, state: number): number {
+    if (state >= this.#trace.count) {
+      this.#enabled[state] = machine.enabled();
+      this.#sleep.numbered[state] = machine.locations.count;
+    }
+    const detour = this.#detour;
+    return detour !== undefined && detour.state === state ? detour.process : this.#chosen[state];
+  }
+
+  // --- the stack as data ---
+
+  /** The stack as it is between two executions. */
+  save(machine: ExploredMachine): StackEntry[] {
+    const { list } = machine.processes;
+    const named = (set: number): string[] =>
+      list.filter((_, process) => ((set >>> process) & 1) === 1).map(({ name }) => name);
+    return Array.from({ length: this.#depth }, (_, state) => ({
+      chosen: list[this.#chosen[state]].name,
+      pick: [this.#pickOutcome[state], this.#pickCount[state]],
+      toExplore: named(this.#toExplore[state]),
+      explored: named(this.#explored[state]),
+      isFrozen: this.#frozen[state] === 1,
+    }));
+  }
+
+  /** Only what comes below the path is explored from it: the rest of it is others'. */
+  saveSplit(machine: ExploredMachine): StackEntry[] {
+    return this.save(machine).map((entry) => ({
+      ...entry,
+      toExplore: [entry.chosen],
+      pick: [entry.pick[0], entry.pick[1] === 0 ? 0 : PICKED],
+    }));
+  }
+
+  /**
+   * Takes a saved stack up; the detours are to be played (`begin`, execution, `endDetour`) in
+   * their order before the search goes on: they tell what those explored before touch.
+   */
+  load(machine: ExploredMachine, entries: readonly StackEntry[]): Detour[] {
+    const numbers = (names: readonly string[]): number[] =>
+      names.map((name) => machine.processes.numberFor(name));
+    const setOf = (names: readonly string[]): number =>
+      numbers(names).reduce((set, process) => set | (1 << process), 0);
+    const detours: Detour[] = [];
+    for (const [state, entry] of entries.entries()) {
+      this.#chosen[state] = machine.processes.numberFor(entry.chosen);
+      [this.#pickOutcome[state], this.#pickCount[state]] = entry.pick;
+      this.#toExplore[state] = setOf(entry.toExplore);
+      this.#explored[state] = setOf(entry.explored);
+      this.#frozen[state] = entry.isFrozen ? 1 : 0;
+      // Outcomes of before are not known any more.
+      this.#pickTouches[state] = this.#pickCount[state] === 0 ? 0 : 1;
+      for (const process of numbers(entry.explored)) detours.push({ state, process });
+    }
+    this.#depth = entries.length;
+    this.#known = entries.length;
+    return detours;
+  }
+
+  beginDetour(detour: Detour): void {
+    this.#detour = detour;
+    this.begin();
+  }
+
+  endDetour(): void {
+    const { state, process } = this.#detour as Detour;
+    this.#detour = undefined;
+    if (this.#pickedInDetour) this.#sleep.putUnknown(state, process);
+    else this.#sleep.put(state, process, this.#trace);
+    this.#pickedInDetour = false;
+    this.#trace.drop(state);
+  }
+
+  #pickedInDetour = false;
 
   /** At the end of an execution: who waits in vain may have missed its moment. */
   probeWaiting(machine: ExploredMachine): void {
@@ -130,10 +236,12 @@ export class DporScheduler implements SearchScheduler {
         return this.#resumeAt(state);
       }
       const process = this.#chosen[state];
-      if (this.#pickCount[state] > 0) this.#sleep.putUnknown(state, process);
+      // Another outcome of its choice may have touched other things than the last one.
+      if (this.#pickTouches[state] === 1) this.#sleep.putUnknown(state, process);
       else this.#sleep.put(state, process, trace);
       this.#explored[state] |= 1 << process;
       this.#pickCount[state] = 0;
+      this.#pickTouches[state] = 0;
       const left = this.#toExplore[state] & ~this.#sleep.asleep[state];
       if (left !== 0) {
         this.#chosen[state] = 31 - Math.clz32(left & -left);

@@ -11,6 +11,7 @@ import type { SearchScheduler } from "./scheduler.js";
 export class ExhaustiveScheduler implements SearchScheduler {
   readonly isExhaustive = true;
   readonly isPruned = false;
+  readonly isSplit = false;
   isTooDeep = false;
   depthMax = 0;
   readonly #eventsMax: number;

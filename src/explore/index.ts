@@ -5,10 +5,11 @@ export {
   type CheckReport,
   type Counterexample,
   checkHarness,
+  checkParallel,
   EVENTS_MAX,
   type Verdict,
 } from "./check-harness.js";
-export { DporScheduler } from "./dpor.js";
+export { DporScheduler, type StackEntry } from "./dpor.js";
 export { ExhaustiveScheduler } from "./exhaustive.js";
 export { check, type Harness, type Reach, type Scenario, ViolationError } from "./harness.js";
 export { findHarness, HARNESSES } from "./harnesses/index.js";
@@ -21,6 +22,7 @@ export {
   patched,
 } from "./mutants/index.js";
 export { type NarratedStep, type Narration, narrate } from "./narrate.js";
+export { type Job, type ParallelOptions, searchBelow, searchParallel } from "./parallel.js";
 export { RandomWalkScheduler } from "./random-walk.js";
 export { DivergedError, Replayer, type Schedule } from "./schedule.js";
 export type { SearchScheduler } from "./scheduler.js";

@@ -17,6 +17,7 @@ const DEPTH_GUESS = 50;
 export class RandomWalkScheduler implements SearchScheduler {
   readonly isExhaustive = false;
   readonly isPruned = false;
+  readonly isSplit = false;
   isTooDeep = false;
   depthMax = 0;
   readonly #random: Random;

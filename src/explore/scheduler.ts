@@ -7,6 +7,8 @@ export interface SearchScheduler extends Chooser {
   readonly isExhaustive: boolean;
   /** The execution was left because it repeats what others show. */
   readonly isPruned: boolean;
+  /** The execution was left for others to go on from. */
+  readonly isSplit: boolean;
   /** The execution was left because it got too long. */
   readonly isTooDeep: boolean;
   /** Events of the longest execution. */

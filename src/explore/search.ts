@@ -13,6 +13,7 @@ import {
   type MemoryModel,
   ProcessKind,
 } from "#machine";
+import type { DporScheduler, StackEntry } from "./dpor.js";
 import type { Harness, Scenario } from "./harness.js";
 import { Replayer, type Schedule, scheduleOf } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
@@ -43,6 +44,7 @@ export interface SearchResult {
   /** Everything within the stated bounds was explored. */
   readonly isComplete: boolean;
   readonly violation: Violation | undefined;
+  readonly goalsReached: readonly string[];
   /** Goals that no execution reached. */
   readonly goalsMissed: readonly string[];
   readonly seconds: number;
@@ -56,6 +58,8 @@ export interface SearchOptions extends SearchLimits {
   readonly onExecution?: (machine: ExploredMachine) => void;
   /** CPUs that wait for ever are an end like another: for tests of the search itself. */
   readonly mayBlock?: boolean;
+  /** An execution was left for others to go on from. */
+  readonly onSplit?: () => void;
   /** Runs every execution twice and compares what was touched. */
   readonly isTwice?: boolean;
 }
@@ -93,6 +97,22 @@ export class Search {
     this.machine = exploredMachine({ ...harness.machine, memoryModel });
   }
 
+  /** Takes up where another search of the same harness and model stood. */
+  resume(scheduler: DporScheduler, stack: readonly StackEntry[]): void {
+    const { machine } = this;
+    // The machine has to know its agents by name.
+    machine.reset();
+    this.harness.setup(machine, this.#reach);
+    for (const detour of scheduler.load(machine, stack)) {
+      scheduler.beginDetour(detour);
+      // What an event breaks was found when it was explored.
+      try {
+        this.#play(scheduler);
+      } catch {}
+      scheduler.endDetour();
+    }
+  }
+
   /** Explores until something is found, nothing is left, or a limit is reached. */
   run(): SearchResult {
     const { executionsMax, secondsMax, onProgress } = this.#options;
@@ -120,6 +140,7 @@ export class Search {
       this.#events += machine.eventCount;
       scheduler.probeWaiting(machine);
       if (scheduler.isPruned) this.#pruned++;
+      else if (scheduler.isSplit) this.#options.onSplit?.();
       else if (scheduler.isTooDeep) this.#tooDeep++;
       else this.#endExecution();
     } catch (error) {
@@ -177,6 +198,7 @@ export class Search {
       eventCount: this.#events,
       isComplete,
       violation,
+      goalsReached: [...this.#goalsReached],
       goalsMissed: this.harness.goals.filter((goal) => !this.#goalsReached.has(goal)),
       seconds,
     };

@@ -118,6 +118,7 @@ export class ExploredAgent implements Cpu {
     const machine = this.#machine;
     if (machine.granted !== this) {
       this.isPending = true;
+      this.performer.number();
       if (machine.announce(this) !== this) return SUSPENDED;
     }
     machine.granted = undefined;

@@ -30,6 +30,14 @@ export class Performer {
     this.#view = new View(machine, agent.buffer, agent.gate);
   }
 
+  /** What the operation is on gets its number when it is announced: the same, whoever is next. */
+  number(): void {
+    const { op, cell, address } = this.#agent.operation;
+    const { locations } = this.#machine;
+    if (op <= Op.waitUntil) locations.ofCell(cell as Cell);
+    else if (op >= Op.read && op <= Op.compareExchange64) locations.ofMemory(address);
+  }
+
   canPerform(): boolean {
     const { operation, buffer, gate } = this.#agent;
     if (gate?.isClosed && !this.#view.gateOpens()) return false;
