@@ -7,6 +7,7 @@ import { flushQueueHarnesses } from "./flush-queue.js";
 import { invalidationHarnesses } from "./invalidation-array.js";
 import { lazyModeHarnesses } from "./lazy-mode.js";
 import { magazineHarnesses } from "./magazines.js";
+import { pageTableHarnesses } from "./page-table.js";
 import { rcuHarnesses } from "./rcu.js";
 
 export const HARNESSES: readonly Harness[] = [
@@ -16,6 +17,7 @@ export const HARNESSES: readonly Harness[] = [
   ...invalidationHarnesses,
   ...lazyModeHarnesses,
   ...magazineHarnesses,
+  ...pageTableHarnesses,
   ...rcuHarnesses,
 ];
 

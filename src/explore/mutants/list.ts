@@ -6,6 +6,7 @@ import { flushQueueMutants } from "./flush-queue.js";
 import { invalidationMutants } from "./invalidation-array.js";
 import { lazyModeMutants } from "./lazy-mode.js";
 import type { Mutant } from "./mutant.js";
+import { pageTableMutants } from "./page-table.js";
 
 export const MUTANTS: readonly Mutant[] = [
   ...commandQueueMutants,
@@ -13,6 +14,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...flushQueueMutants,
   ...invalidationMutants,
   ...lazyModeMutants,
+  ...pageTableMutants,
 ];
 
 export function findMutant(name: string): Mutant | undefined {
