@@ -29,13 +29,18 @@ export interface Machine {
 }
 
 /** Everybody waits for somebody else. */
+/** A machine may have thousands of agents; CPUs come first. */
+const WAITS_SHOWN = 32;
+
 export class DeadlockError extends Error {
   override readonly name = "DeadlockError";
   readonly code = "DEADLOCK";
 
   /** `waits` has one line per agent that waits for a cell. */
   constructor(waits: readonly string[]) {
-    super(`nothing can run any more; waiting: ${waits.join("; ") || "no agent"}`);
+    const shown = waits.slice(0, WAITS_SHOWN).join("; ");
+    const more = waits.length > WAITS_SHOWN ? `; and ${waits.length - WAITS_SHOWN} more` : "";
+    super(`nothing can run any more; waiting: ${shown || "no agent"}${more}`);
   }
 }
 

@@ -73,4 +73,7 @@ export const kunpengD06 = extendProfile(genericArm, {
     invalidateAddressNs: ns(100, assumed("broadcast of one TLBI to the TLB units")),
     syncNs: ns(750, fitted("A01-03, wait for CMD_SYNC on one CPU: 883 ns")),
   },
+  nvme: {
+    commandNs: ns(1745, fitted("S00-02, NVMe random read, non-strict: 573K IOPS")),
+  },
 });

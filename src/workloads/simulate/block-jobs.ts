@@ -48,14 +48,15 @@ export class BlockJobs {
     }
   }
 
-  /** Gives every job its requests. Jobs are spread over CPUs, and blocks of jobs over devices. */
+  /** Gives every job its requests. Jobs are spread over CPUs and over devices. */
   *prepare(cpu: Cpu, devices: readonly BlockDevice[]): Routine {
     const { numjobs, iodepth, blockBytes, cpus } = this.#plan;
     const pagesPerRequest = Math.ceil(blockBytes / FRAME_BYTES);
     let page = 0;
     for (let number = 0; number < numjobs; number++) {
-      const device = devices[Math.floor((number * devices.length) / numjobs) % devices.length];
-      const cpuId = number % cpus;
+      // In order over both, so that CPUs of a socket use the devices of one SMMU.
+      const device = devices[Math.floor((number * devices.length) / numjobs)];
+      const cpuId = Math.floor((number * cpus) / numjobs);
       const free: BlockRequest[] = [];
       for (let index = 0; index < iodepth; index++) {
         const paddr = DATA_BASE + page * PAGE_STRIDE_BYTES;
@@ -88,6 +89,8 @@ export class BlockJobs {
     const jobs = this.#jobsOfCpu[cpu.id];
     const wire = this.#wires[cpu.id];
     const { endNs } = this.#window;
+    // It still takes interrupts.
+    if (jobs.length === 0) return;
     for (;;) {
       cpu.poke(wire, 0);
       if (cpu.now() < endNs) for (const job of jobs) yield* this.#submit(cpu, job);

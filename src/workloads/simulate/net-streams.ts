@@ -70,14 +70,14 @@ export class NetStreams {
     return Math.max(FRAME_BYTES_MIN, Math.min(messageBytes, mtuBytes - UDP_HEADER_BYTES));
   }
 
-  /** Spreads the streams over CPUs, and blocks of streams over devices. */
+  /** Spreads the streams over CPUs and over devices, in order over both. */
   connect(devices: readonly NetDevice[], peers: readonly NetPeer[]): void {
     const { streams, cpus, test } = this.#plan;
     for (let number = 0; number < streams; number++) {
       const index = Math.floor((number * devices.length) / streams);
       const device = devices[index];
       const peer = peers[index];
-      const cpuId = number % cpus;
+      const cpuId = Math.floor((number * cpus) / streams);
       const queue = device.queueOfCpu[cpuId];
       const queueId = device.queues.indexOf(queue);
       const stream: Stream = {

@@ -135,6 +135,13 @@ describe("where the IOMMU is the limit", () => {
   });
 });
 
+it("CPUs without a job do nothing, and jobs share CPUs when there are more of them", () => {
+  const [few, many] = [2, 8].map((numjobs) => run({ numjobs, mode: "lazy" }));
+  const busy = few.resources.filter(({ kind, utilisation }) => kind === "cpu" && utilisation > 0);
+  expect(busy.map(({ name }) => name)).toEqual(["cpu0", "cpu2"]);
+  expect(many.perSecond).toBeGreaterThan(1.1 * few.perSecond);
+});
+
 it("writes and mixes go through as well, and requests of several pages with their lists", () => {
   for (const rw of ["randwrite", "randrw"] as const) run({ rw });
   const { iotlb, count: requests } = run({ blockBytes: 65_536, mode: "lazy" });
