@@ -137,6 +137,7 @@ export class DporScheduler implements SearchScheduler {
     if (event < trace.count) return;
     if (this.#pickCount[event] !== 0 && machine.footprint.count > 0) this.#pickTouches[event] = 1;
     trace.record(machine, process, machine.footprint);
+    if (((machine.interruptProcesses >>> process) & 1) === 1) this.#widen(machine, event);
     this.#turnRaces(event, process);
     this.#sleep.pass(event, process, trace);
   }
@@ -258,6 +259,14 @@ export class DporScheduler implements SearchScheduler {
     this.#known = state + 1;
     this.#depth = state + 1;
     return true;
+  }
+
+  /**
+   * An interrupt was taken in a state: what its CPU was about to do comes behind the handler now,
+   * by program order and not by a race that could be turned. So everybody else is tried there.
+   */
+  #widen({ interrupts }: ExploredMachine, state: number): void {
+    if (interrupts.hasInterrupted) this.#toExplore[state] |= this.#enabled[state];
   }
 
   /** Sees to it that each race of the newest event is also explored the other way round. */

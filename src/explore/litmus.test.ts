@@ -276,6 +276,24 @@ const value = fc.integer({ min: 1, max: 2 });
 const anInstruction = (register: string): fc.Arbitrary<Instruction> =>
   fc.oneof(
     { weight: 1, arbitrary: fc.tuple(fc.constant("wait" as const), variable, value) },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(
+        fc.constant("arm" as const),
+        variable,
+        value,
+        fc.constant(`${register}i`),
+      ),
+    },
+    { weight: 1, arbitrary: fc.tuple(fc.constant("irq" as const), fc.constantFrom("off", "on")) },
+    {
+      weight: 1,
+      arbitrary: fc.tuple(
+        fc.constant("pick" as const),
+        fc.constant(`${register}p`),
+        fc.constant(2),
+      ),
+    },
     { weight: 4, arbitrary: fc.tuple(fc.constant("W" as const), variable, value) },
     { weight: 1, arbitrary: fc.tuple(fc.constant("W.rel" as const), variable, value) },
     {
@@ -328,7 +346,7 @@ describe("the reduction", () => {
         const expected = explored(program, final, model, new ExhaustiveScheduler(EVENTS_MAX));
         expect(outcomes(program, final, model)).toEqual(expected);
       }),
-      { numRuns: 3000 },
+      { numRuns: 1000 },
     );
   });
 });

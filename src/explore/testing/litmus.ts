@@ -3,7 +3,7 @@
  * collects its outcomes. An outcome is what the loads found and what memory holds at the end.
  */
 
-import { type Cell, type ExploredAgent, loneCell, type Routine } from "#machine";
+import { type Cell, type Cpu, type ExploredAgent, loneCell, type Routine } from "#machine";
 import type { Harness } from "../harness.js";
 
 export type Instruction =
@@ -14,6 +14,10 @@ export type Instruction =
   | readonly ["add", string, number, string]
   | readonly ["cas", string, number, number, string]
   | readonly ["wait", string, number]
+  /** An interrupt is raised on this CPU, whose handler adds to the variable. */
+  | readonly ["arm", string, number, string]
+  | readonly ["irq", "off" | "on"]
+  | readonly ["pick", string, number]
   | readonly ["F", "full" | "write" | "read" | "device-write"];
 
 export type Program = readonly (readonly Instruction[])[];
@@ -29,14 +33,19 @@ export function litmusHarness(program: Program, final: readonly string[] = []): 
     name: "litmus",
     title: "a litmus test",
     memoryModels: ["sc", "tso", "weak"],
-    machine: { cpus: program.length },
+    machine: {
+      cpus: program.length,
+      interrupts: program.some((thread) => thread.some(([op]) => op === "arm")),
+    },
     goals: [],
     outcomes,
     setup(machine) {
       const cells = new Map<string, Cell>();
       const registers = new Map<string, number>();
       for (const thread of program) {
-        for (const [op, name] of thread) if (op !== "F") cells.set(name, loneCell(name));
+        for (const [op, name] of thread) {
+          if (op !== "F" && op !== "irq" && op !== "pick") cells.set(name, loneCell(name));
+        }
       }
       program.forEach((thread, cpuId) => {
         machine.start(cpuId, (cpu) => play(cpu, thread, cells, registers));
@@ -62,6 +71,15 @@ function* play(
       yield* cpu.fence(instruction[1]);
       continue;
     }
+    if (instruction[0] === "irq") {
+      if (instruction[1] === "off") cpu.irqDisable();
+      else if (cpu.irqDepth > 0) cpu.irqEnable();
+      continue;
+    }
+    if (instruction[0] === "pick") {
+      registers.set(instruction[1], yield* cpu.choose(instruction[2]));
+      continue;
+    }
     const cell = cells.get(instruction[1]) as Cell;
     switch (instruction[0]) {
       case "W":
@@ -82,6 +100,14 @@ function* play(
       case "cas": {
         const [, , expected, desired, into] = instruction;
         registers.set(into, yield* cpu.compareExchange(cell, expected, desired));
+        break;
+      }
+      case "arm": {
+        const [, , addend, into] = instruction;
+        const handler = function* (by: Cpu): Routine {
+          registers.set(into, yield* by.fetchAdd(cell, addend));
+        };
+        cpu.raise({ name: into, cpuId: cpu.id, handler });
         break;
       }
       case "wait":

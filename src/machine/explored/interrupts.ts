@@ -31,6 +31,8 @@ export class Interrupts {
   readonly known: Pending[] = [];
   /** Bits of all processes that are interrupts. */
   processes = 0;
+  /** Whether the CPU that took one last was in the middle of something. */
+  hasInterrupted = false;
   /** An interrupt that was armed again was not taken because of `takenMax`. */
   wasCut = false;
 
@@ -95,6 +97,7 @@ export class Interrupts {
     footprint.awaitAndWrite(locations.ofThing(cpu.irq), 0, isClear);
     pending.isArmed = false;
     pending.takenCount++;
+    this.hasInterrupted = cpu.isPending;
     cpu.joins.push(machine.currentEvent);
     cpu.routines.enter(pending.interrupt);
     return cpu;
