@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import { InputError } from "#analysis";
 import { CaptureError } from "#capture";
 import { addBenchCommand } from "./bench-command.js";
+import { addCalibrateCommand } from "./calibrate-command.js";
 import { addCheckCommand } from "./check-command.js";
 import { addDoctorCommand } from "./doctor.js";
 import { InterruptedError, UsageError } from "./errors.js";
@@ -57,6 +58,7 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   addReplayCommand(program, setExitCode);
   addBenchCommand(program);
+  addCalibrateCommand(program);
   addSimulateCommand(program);
   addExplainCommand(program, setExitCode);
   addWalkCommand(program, setExitCode);

@@ -2,10 +2,11 @@
  * `kunpeng-d06`: HiSilicon D06, two Kunpeng 920 (hi1620) of 48 cores: the machine of most
  * published measurements of SMMUv3 under contention.
  *
- * Six numbers are solved for, on six measurements: see `fitted`. The sources are A01 and A03 of
- * bench/published: B. Song, "RE: arm-smmu-v3 high cpu usage for NVMe", 2020-05-25, and J. Garry,
- * "[PATCH v2 0/2] iommu/arm-smmu-v3: Improve cmdq lock efficiency", 2020-08-21. All other rows
- * of theirs are predictions: docs/published.md.
+ * Six numbers are solved for, on six measurements, and the drive's rate on a seventh: see
+ * `fitted`. The sources are A01, A03 and S00 of bench/published: B. Song, "RE: arm-smmu-v3 high
+ * cpu usage for NVMe", 2020-05-25; J. Garry, "[PATCH v2 0/2] iommu/arm-smmu-v3: Improve cmdq lock
+ * efficiency", 2020-08-21; "add non-strict mode support for arm-smmu-v3", 2018-05-31. All other
+ * rows of theirs follow; docs/published.md shows them.
  */
 
 import { extendProfile } from "./extend.js";
@@ -39,8 +40,8 @@ export const kunpengD06 = extendProfile(genericArm, {
   machine: {
     cpu: {
       hitNs: ns(1.5, assumed("L1 hit of 4 cycles at 2.6 GHz")),
-      socketTransferNs: ns(90, CONTENDED),
-      remoteTransferNs: ns(90, CONTENDED),
+      socketTransferNs: ns(84, CONTENDED),
+      remoteTransferNs: ns(84, CONTENDED),
       atomicNs: ns(15, assumed("LSE atomic on an owned line: about 40 cycles")),
       orderFenceNs: ns(20, assumed("dmb oshst behind stores that are on their way")),
       cpusPerSocket: count(24, assumed("a die of 24 cores and its memory: half a socket")),

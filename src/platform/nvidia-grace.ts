@@ -2,7 +2,7 @@
 
 import { extendProfile } from "./extend.js";
 import { genericArm } from "./generic-arm.js";
-import { assumed, bytesPerNs, count, ns, quoted } from "./quantity.js";
+import { assumed, bytesPerNs, count, fitted, flag, ns, quoted } from "./quantity.js";
 
 const DATA_SHEET = quoted("NVIDIA Grace CPU Superchip data sheet: 2 x 72 Neoverse V2 cores");
 
@@ -12,6 +12,7 @@ export const nvidiaGrace = extendProfile(genericArm, {
   system: {
     cpus: count(144, DATA_SHEET),
     smmus: count(2, quoted("8 NVMe drives, 4 per socket behind one root port per socket (B01)")),
+    syncByMsi: flag(1, assumed("its MMU-700 offers MSIs, and Linux uses them")),
   },
   machine: {
     cpu: {
@@ -19,12 +20,17 @@ export const nvidiaGrace = extendProfile(genericArm, {
       cpusPerCluster: count(1, assumed("Neoverse V2: every core with its own port of the mesh")),
       cpusPerSocket: count(72, DATA_SHEET),
       cacheLines: count(16384, assumed("1 MiB private L2 of 64-byte lines")),
-      socketTransferNs: ns(80, assumed("core to core over the scalable coherency fabric")),
+      socketTransferNs: ns(
+        66,
+        assumed(
+          "the 84 ns that Kunpeng is fitted to at 2.6 GHz, at 3.35 GHz; chosen with B01-03 in view",
+        ),
+      ),
       remoteTransferNs: ns(250, assumed("over NVLink-C2C to the other socket")),
     },
   },
   nvme: {
-    commandNs: ns(480, quoted("16.5M IOPS from 8 drives in passthrough (B01): 2.06M each")),
+    commandNs: ns(480, fitted("B01-01, 16.5M IOPS from 8 drives in passthrough: 2.06M each")),
     channels: count(256, assumed("a PCIe 5 drive: enough for 2M reads per second")),
   },
   link: {

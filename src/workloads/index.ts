@@ -1,5 +1,15 @@
 /** Workloads: whole systems to run, and the replay of captures. */
 
+export {
+  type Calibration,
+  CalibrationError,
+  calibrate,
+  changesOf,
+  type FittedHead,
+  type FittedParameter,
+  type MeasuredRun,
+  type Residual,
+} from "./calibrate/index.js";
 export { CommandLog } from "./command-log.js";
 export { Histogram } from "./histogram.js";
 export {

@@ -23,6 +23,9 @@ import {
 import { type Agent, type Cpu, type Iova, loneCell, type Routine, Work } from "#machine";
 import type { Profile } from "#platform";
 import type { Mode } from "../mode.js";
+import { ringOf } from "../simulate/simulated-system.js";
+import { type NamedMemory, WatchedCpu } from "../simulate/watched-cpu.js";
+import { WhyAccounts, type WhyReport } from "../simulate/why.js";
 import { createSystem, type System, type SystemOptions } from "../system.js";
 import { type MapBenchmarkParameters, MapMode } from "./options.js";
 import type { MapBenchmarkResult } from "./output.js";
@@ -30,12 +33,18 @@ import { LatencySums } from "./statistics.js";
 import { SteadyState } from "./steady-state.js";
 
 export interface MapBenchmarkOptions
-  extends Pick<SystemOptions, "commandQueue" | "syncCompletion" | "seed" | "watch"> {
+  extends Pick<SystemOptions, "commandQueue" | "syncCompletion" | "seed"> {
   readonly parameters: MapBenchmarkParameters;
   readonly mode: Mode;
   readonly profile: Profile;
   /** Simulates all of the seconds. */
   readonly full?: boolean;
+  /** Half of the 95 % interval of an average, relative, at which it is known; 0.02. */
+  readonly precision?: number;
+  /** Ends after so much virtual time, whether the averages are known or not. */
+  readonly simulatedNsMax?: number;
+  /** Accounts for where the time goes, from the first loop that counts on. */
+  readonly why?: boolean;
 }
 
 export interface MapBenchmarkOutcome extends MapBenchmarkResult {
@@ -48,6 +57,8 @@ export interface MapBenchmarkOutcome extends MapBenchmarkResult {
   /** From the first loop that counts to the end. */
   readonly simulatedNs: number;
   readonly isWhole: boolean;
+  /** If asked for. */
+  readonly why?: WhyReport;
 }
 
 /** A thread got no mapping: the kernel's benchmark ends with ENOMEM. */
@@ -70,7 +81,7 @@ const LEAST_NS = 4_000_000;
 const LAZY_START_NS = 10_000_000;
 const LAZY_LEAST_NS = 20_000_000;
 /** The averages are known when they are known so well: relative, and in nanoseconds. */
-const PRECISION = 0.01;
+const PRECISION = 0.02;
 const PRECISION_NS = 5;
 
 export class MapBenchmark {
@@ -84,6 +95,7 @@ export class MapBenchmark {
   readonly #endNs: number;
   /** Loops that begin earlier do not count. */
   #countsFromNs: number;
+  #why: WhyAccounts | undefined;
   #loops = 0;
   #mapNs = 0;
   #unmapNs = 0;
@@ -94,18 +106,35 @@ export class MapBenchmark {
     this.#options = options;
     const { parameters, mode, profile } = options;
     const { first, last } = cpusOf(parameters, profile);
-    this.#system = createSystem({ ...options, cpus: last + 1 });
+    this.#system = this.#createSystem(last + 1);
     const { machine } = this.#system;
     this.#device = this.#system.addDevice("dma_map_benchmark", STREAM_ID).dma;
     setDmaMask(this.#device, parameters.dmaBits);
     this.#beginNs = machine.nowNs;
-    this.#endNs = this.#beginNs + parameters.seconds * 1e9;
+    const { simulatedNsMax = Number.POSITIVE_INFINITY } = options;
+    this.#endNs = this.#beginNs + Math.min(parameters.seconds * 1e9, simulatedNsMax);
     this.#countsFromNs = this.#beginNs;
-    if (options.full !== true) this.#countsFromNs += mode === "lazy" ? LAZY_START_NS : START_NS;
+    const startNs = mode === "lazy" ? LAZY_START_NS : START_NS;
+    if (options.full !== true) this.#countsFromNs += Math.min(startNs, this.totalNs / 4);
+    this.#why?.open(this.#countsFromNs, Number.POSITIVE_INFINITY);
     machine.addAgent("benchmark controller", (agent) => this.#control(agent));
     for (let id = first; id <= last; id++) {
       machine.start(id, (cpu) => this.#thread(cpu, id - first));
     }
+  }
+
+  #createSystem(cpus: number): System {
+    const { profile } = this.#options;
+    if (this.#options.why !== true) return createSystem({ ...this.#options, cpus });
+    const accounts = new WhyAccounts();
+    this.#why = accounts;
+    const memory: NamedMemory[] = [];
+    // Half of the nearest transfer is more than any hit, and less than any transfer.
+    const transferNsMin = profile.machine.cpu.clusterTransferNs.value / 2;
+    const watch = (cpu: Cpu) => new WatchedCpu(cpu, { accounts, memory, transferNsMin });
+    const system = createSystem({ ...this.#options, cpus, watch });
+    memory.push(ringOf(system, system));
+    return system;
   }
 
   /** Virtual time so far. */
@@ -134,18 +163,19 @@ export class MapBenchmark {
       halfWidthsNs: this.#steady.halfWidths(),
       simulatedNs: this.#system.machine.nowNs - this.#countsFromNs,
       isWhole: this.#system.machine.nowNs >= this.#endNs,
+      ...(this.#why === undefined ? {} : { why: this.#why.report() }),
     };
   }
 
   /** Whether more of the same would not change the averages by much. */
   #isKnown(nowNs: number): boolean {
-    const { full, mode } = this.#options;
+    const { full, mode, precision = PRECISION } = this.#options;
     const leastNs = mode === "lazy" ? LAZY_LEAST_NS : LEAST_NS;
     if (full === true || nowNs < this.#countsFromNs + leastNs) return false;
     const [map, unmap] = this.#steady.halfWidths();
     return (
-      map <= Math.max(PRECISION_NS, (PRECISION * this.#mapNs) / this.#loops) &&
-      unmap <= Math.max(PRECISION_NS, (PRECISION * this.#unmapNs) / this.#loops)
+      map <= Math.max(PRECISION_NS, (precision * this.#mapNs) / this.#loops) &&
+      unmap <= Math.max(PRECISION_NS, (precision * this.#unmapNs) / this.#loops)
     );
   }
 
@@ -168,13 +198,18 @@ export class MapBenchmark {
     while ((yield* cpu.load(this.#stop)) === 0) {
       // The kernel dirties the cache, for devices that do not snoop it.
       if (direction !== FROM_DEVICE) cpu.work(Work.copyKilobyte, (granule * PAGE_BYTES) / 1024);
+      const watched = cpu instanceof WatchedCpu ? cpu : undefined;
       const beganNs = cpu.now();
+      watched?.enter("map");
       const iova = yield* this.#mapBuffer(cpu, base, list);
       const mapNs = cpu.now() - beganNs;
+      watched?.leave();
       if (transferNs > 0) yield* cpu.delay(transferNs);
       const unmapBeganNs = cpu.now();
+      watched?.enter("unmap");
       if (list !== undefined) yield* unmapSg(cpu, this.#device, list, this.#direction);
       else yield* unmapPage(cpu, this.#device, iova, granule * PAGE_BYTES, this.#direction);
+      watched?.leave();
       this.#count(beganNs, mapNs, cpu.now() - unmapBeganNs);
     }
   }

@@ -41,7 +41,7 @@ export function simulatedSystem(plan: SimulationPlan): SimulatedSystem {
 }
 
 /** Where the driver put the command queue. */
-function ringOf({ machine }: System, { smmu }: SmmuInstance): NamedMemory {
+export function ringOf({ machine }: System, { smmu }: SmmuInstance): NamedMemory {
   const words = new Uint32Array(2);
   machine.call(0, function* (cpu) {
     words[0] = yield* cpu.readRegister64(smmu.base + Register.CMDQ_BASE);
