@@ -172,10 +172,10 @@ export class PageFaultQueue {
     for (;;) {
       yield* this.#lock.acquireIrqSave(cpu);
       const group = this.#waiting.shift();
+      const isOpen = group !== undefined && !group.isAnswered;
       yield* this.#lock.releaseIrqRestore(cpu);
       if (group === undefined) return;
-      const code = group.isAnswered ? "invalid" : yield* group.handler(cpu, group.requests);
-      yield* this.#answer(cpu, group, code);
+      if (isOpen) yield* this.#answer(cpu, group, yield* group.handler(cpu, group.requests));
       yield* cpu.fetchAdd(this.#handled, 1);
     }
   }

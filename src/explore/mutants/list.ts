@@ -6,6 +6,7 @@ import { flushQueueMutants } from "./flush-queue.js";
 import { invalidationMutants } from "./invalidation-array.js";
 import { lazyModeMutants } from "./lazy-mode.js";
 import type { Mutant } from "./mutant.js";
+import { pageFaultMutants } from "./page-faults.js";
 import { pageTableMutants } from "./page-table.js";
 
 export const MUTANTS: readonly Mutant[] = [
@@ -14,6 +15,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...flushQueueMutants,
   ...invalidationMutants,
   ...lazyModeMutants,
+  ...pageFaultMutants,
   ...pageTableMutants,
 ];
 
