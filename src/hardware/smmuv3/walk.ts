@@ -25,7 +25,7 @@ import {
 import { FaultClass } from "#arch/smmuv3";
 import type { Agent, Routine } from "#machine";
 import type { ContextEntry, Region, Stage2 } from "./configuration.js";
-import { inputFault, walkAbort } from "./faults.js";
+import { type InputFaultName, inputFault, walkAbort } from "./faults.js";
 import type { FetchParts as WalkParts } from "./fetch.js";
 import type { Iotlb } from "./iotlb.js";
 import {
@@ -59,10 +59,7 @@ export function* walk(
   const { iova } = transaction;
   const { iotlb, statistics } = parts;
   const region = iova < 0 ? context.upper : context.lower;
-  if (region.isDisabled || !contains(region, iova)) {
-    transaction.fault = inputFault(transaction, "F_TRANSLATION");
-    return WALK_FAULTED;
-  }
+  if (region.isDisabled || !contains(region, iova)) return faulted(transaction, "F_TRANSLATION");
   statistics.walks++;
   const { granuleLg2 } = region;
   // The offset within the region is the same in either half.
@@ -88,13 +85,12 @@ export function* walk(
       if (!(yield* translateDescriptor(agent, parts, transaction, stage2, at))) {
         return WALK_FAULTED;
       }
-      const { stage2Address, stage2LeafLg2 } = transaction;
+      const physical = transaction.stage2Address - (at - table);
       // A table that goes over several stage-2 leaves has no one physical address.
-      if (level > region.startLevel && stage2LeafLg2 >= granuleLg2) {
-        const physical = stage2Address - (at - table);
+      if (level > region.startLevel && transaction.stage2LeafLg2 >= granuleLg2) {
         cacheTable(iotlb, transaction, granuleLg2, level - 1, physical, limits);
       }
-      at = stage2Address;
+      at = transaction.stage2Address;
     }
     isNested = stage2 !== undefined;
     if (parts.bus.aborts(at)) {
@@ -106,38 +102,27 @@ export function* walk(
     const lo = yield* agent.read64(at);
     const hi = agent.hi;
     const kind = entryKind(lo, level, granuleLg2, context.outputBits);
-    if (kind === EntryKind.invalid) {
-      transaction.fault = inputFault(transaction, "F_TRANSLATION");
-      return WALK_FAULTED;
-    }
+    if (kind === EntryKind.invalid) return faulted(transaction, "F_TRANSLATION");
     if (kind === EntryKind.leaf) {
       const permissions = checkLeaf(transaction, context, region, level, lo, hi, limits);
       if (permissions === WALK_FAULTED) return WALK_FAULTED;
       const tag = (lo & LO_NOT_GLOBAL) === 0 ? ANY_ASID : transaction.asid;
-      const sizeLg2 = levelSizeLg2(granuleLg2, level);
-      if (stage2 === undefined) {
-        cacheLeaf(iotlb, transaction, tag, sizeLg2, granuleLg2, sizeLg2, permissions);
-        return permissions;
+      if (stage2 !== undefined) {
+        return yield* combine(agent, parts, transaction, stage2, tag, granuleLg2, permissions);
       }
-      return yield* combine(
-        agent,
-        parts,
-        transaction,
-        stage2,
-        tag,
-        sizeLg2,
-        granuleLg2,
-        permissions,
-      );
+      cacheLeaf(iotlb, transaction, tag, granuleLg2, transaction.leafSizeLg2, permissions);
+      return permissions;
     }
     table = entryAddress(lo, hi, granuleLg2, granuleLg2);
-    if (table >= outputLimit) {
-      transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
-      return WALK_FAULTED;
-    }
+    if (table >= outputLimit) return faulted(transaction, "F_ADDR_SIZE");
     if (!region.ignoresTableAttributes) limits = addTableLimits(limits, hi);
     if (!isNested) cacheTable(iotlb, transaction, granuleLg2, level, table, limits);
   }
+}
+
+function faulted(transaction: Transaction, name: InputFaultName): number {
+  transaction.fault = inputFault(transaction, name);
+  return WALK_FAULTED;
 }
 
 function* translateDescriptor(
@@ -169,15 +154,9 @@ function checkLeaf(
   const sizeLg2 = levelSizeLg2(granuleLg2, level);
   const sizeBytes = POWERS_OF_TWO[sizeLg2];
   const output = entryAddress(lo, hi, granuleLg2, sizeLg2);
-  if (output >= POWERS_OF_TWO[context.outputBits]) {
-    transaction.fault = inputFault(transaction, "F_ADDR_SIZE");
-    return WALK_FAULTED;
-  }
+  if (output >= POWERS_OF_TWO[context.outputBits]) return faulted(transaction, "F_ADDR_SIZE");
   // An entry without its access flag is not cached either.
-  if ((lo & LO_AF) === 0 && !context.ignoresAccessFlag) {
-    transaction.fault = inputFault(transaction, "F_ACCESS");
-    return WALK_FAULTED;
-  }
+  if ((lo & LO_AF) === 0 && !context.ignoresAccessFlag) return faulted(transaction, "F_ACCESS");
   const offset = iova - Math.floor(iova / sizeBytes) * sizeBytes;
   transaction.physicalAddress = output + offset;
   transaction.leafBytesLeft = sizeBytes - offset;
@@ -192,11 +171,10 @@ function* combine(
   transaction: Transaction,
   stage2: Stage2,
   tag: number,
-  leafLg2: number,
   granuleLg2: GranuleLg2,
   stage1: number,
 ): Routine<number> {
-  const { access, physicalAddress: ipa } = transaction;
+  const { access, physicalAddress: ipa, leafSizeLg2: leafLg2 } = transaction;
   transaction.ipa = ipa;
   // What stage 1 refuses never gets to stage 2.
   if (!allows(stage1, access)) return stage1;
@@ -212,21 +190,21 @@ function* combine(
   transaction.leafBytesLeft = sizeBytes - (stage2Address % sizeBytes);
   transaction.leafSizeLg2 = sizeLg2;
   const permissions = combinedPermissions(stage1, stage2Permissions);
-  cacheLeaf(parts.iotlb, transaction, tag, sizeLg2, granuleLg2, leafLg2, permissions);
+  cacheLeaf(parts.iotlb, transaction, tag, granuleLg2, leafLg2, permissions);
   return permissions;
 }
 
-/** Caches the outcome unless an invalidation has hit the leaf that it is (a part) of. */
+/** Caches the outcome unless an invalidation has hit the stage-1 leaf that it is (a part) of. */
 function cacheLeaf(
   iotlb: Iotlb,
   transaction: Transaction,
   tag: number,
-  sizeLg2: number,
   granuleLg2: GranuleLg2,
   leafLg2: number,
   permissions: number,
 ): void {
   const { vmid, iova, physicalAddress, leafStaleFirst, leafStaleLast } = transaction;
+  const { leafSizeLg2: sizeLg2 } = transaction;
   const leafBytes = POWERS_OF_TWO[leafLg2];
   const leafFirst = Math.floor(iova / leafBytes) * leafBytes;
   if (leafStaleFirst < leafFirst + leafBytes && leafStaleLast >= leafFirst) return;
