@@ -7,12 +7,14 @@
  * answers hit nothing.
  */
 
-import type { AtsEndpoint, AtsInvalidation } from "#hardware/bus";
+import type { AtsEndpoint } from "#hardware/bus";
 import {
   type Agent,
   type Cell,
   type CellTest,
+  type Iova,
   loneCell,
+  type Pasid,
   type Routine,
   type StreamId,
 } from "#machine";
@@ -66,10 +68,11 @@ export class AtcInvalidations {
   }
 
   /**
-   * Sends a request; waits while the endpoint takes no more. Where there is no endpoint that
-   * could have cached anything, nothing happens.
+   * Sends a request for addresses first..last of a PASID (`NO_PASID`: of all); waits while the
+   * endpoint takes no more. Where there is no endpoint that could have cached anything, nothing
+   * happens.
    */
-  *send(agent: Agent, streamId: StreamId, range: Omit<AtsInvalidation, "tag">): Routine {
+  *send(agent: Agent, streamId: StreamId, pasid: Pasid, first: Iova, last: Iova): Routine {
     const link = this.#links.get(streamId);
     if (link === undefined) return;
     const { endpoint, outstanding, hasRoom } = link;
@@ -79,7 +82,7 @@ export class AtcInvalidations {
     this.#outstanding.set(tag, { link, tag, deadlineNs });
     agent.poke(outstanding, outstanding.value + 1);
     agent.poke(this.#count, this.#count.value + 1);
-    endpoint.invalidate(agent, { ...range, tag });
+    endpoint.invalidate(agent, { first, last, pasid, tag });
   }
 
   /** An endpoint's answer, which arrives at `arrivesNs`. */

@@ -1,5 +1,6 @@
 /** CMD_ATC_INV and CMD_PRI_RESP: messages to endpoints (IHI 0070, 4.5). */
 
+import { POWERS_OF_TWO } from "#arch/lpae";
 import {
   ATC_SIZE_ALL,
   CommandField as F,
@@ -60,20 +61,15 @@ export function* executeAts(
   if (!parts.registers.isEnabled) return true;
   // The global form is of all PASIDs, as the one without a PASID is.
   const isOfAll = !hasPasid || getField(words, 0, F.global) === 1;
-  const range = size === ATC_SIZE_ALL ? EVERYTHING : rangeOf(getAddress(words, 0, F.addr), size);
-  yield* parts.invalidations.send(agent, streamId, {
-    ...range,
-    pasid: isOfAll ? NO_PASID : pasid,
-  });
+  const target = isOfAll ? NO_PASID : pasid;
+  if (size === ATC_SIZE_ALL) {
+    // Addresses of the upper half are negative.
+    const { NEGATIVE_INFINITY: first, POSITIVE_INFINITY: last } = Number;
+    yield* parts.invalidations.send(agent, streamId, target, first, last);
+    return true;
+  }
+  const bytes = POWERS_OF_TWO[SIZE_UNIT_LG2 + size];
+  const first = Math.floor(getAddress(words, 0, F.addr) / bytes) * bytes;
+  yield* parts.invalidations.send(agent, streamId, target, first, first + bytes - 1);
   return true;
-}
-
-/** Addresses of the upper half are negative. */
-const EVERYTHING = { first: Number.NEGATIVE_INFINITY, last: Number.POSITIVE_INFINITY } as const;
-
-/** 2^`size` pages of 4 KiB around the address. */
-function rangeOf(address: number, size: number): { first: number; last: number } {
-  const bytes = 2 ** (SIZE_UNIT_LG2 + size);
-  const first = Math.floor(address / bytes) * bytes;
-  return { first, last: first + bytes - 1 };
 }
