@@ -2,13 +2,12 @@
 
 import {
   ATC_SIZE_ALL,
-  addressField,
   COMMAND_FIELDS,
   CommandField,
   granuleOfTg,
   type OpcodeName,
   opcodeName,
-  quadField,
+  PriField,
   RANGE_ALL,
 } from "#arch/smmuv3";
 import { type FieldView, hex, type Meanings, sizeText, viewFields } from "./fields.js";
@@ -94,23 +93,9 @@ export function viewCommand(words: Uint32Array): CommandView {
   };
 }
 
-/** Page request, 16 bytes (8.1). */
-export const PageRequest = {
-  streamId: quadField(0, 31, 0),
-  substreamId: quadField(0, 51, 32),
-  privileged: quadField(0, 58, 58),
-  execute: quadField(0, 59, 59),
-  read: quadField(0, 60, 60),
-  write: quadField(0, 61, 61),
-  last: quadField(0, 62, 62),
-  substreamValid: quadField(0, 63, 63),
-  groupId: quadField(1, 8, 0),
-  address: addressField(1, 63, 12),
-} as const;
-
 /** The page request in the first four words. */
 export function viewPageRequest(words: Uint32Array): FieldView[] {
-  return viewFields(words, PageRequest, {
+  return viewFields(words, PriField, {
     streamId: (value) => `StreamID ${hex(value)}`,
     substreamId: (value) => `SubstreamID (PASID) ${hex(value)}`,
     substreamValid: ["no SubstreamID", "the SubstreamID is valid"],

@@ -12,6 +12,7 @@ import {
   type KnownEvent,
   Opcode,
   type OpcodeName,
+  PriField,
   Ste,
   StreamL1,
   setAddress,
@@ -19,7 +20,7 @@ import {
 } from "#arch/smmuv3";
 import { explainTokens } from "../explain/structure.js";
 import { KINDS, QUADS } from "../explain/words.js";
-import { PageRequest, viewCommand, viewPageRequest } from "./command.js";
+import { viewCommand, viewPageRequest } from "./command.js";
 import { viewCd, viewCdL1 } from "./context.js";
 import { viewEntry } from "./entry.js";
 import { viewEvent } from "./event.js";
@@ -59,7 +60,7 @@ const STRUCTURES: readonly (readonly [string, Fields, (words: Uint32Array) => Fi
   ["context descriptor", Cd, viewCd],
   ["level-1 stream table descriptor", StreamL1, viewStreamL1],
   ["level-1 context descriptor", CdL1, viewCdL1],
-  ["page request", PageRequest, viewPageRequest],
+  ["page request", PriField, viewPageRequest],
 ];
 
 describe("what was encoded is what is shown", () => {
