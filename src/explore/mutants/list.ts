@@ -5,6 +5,7 @@ import { entryMutants } from "./entry-update.js";
 import { flushQueueMutants } from "./flush-queue.js";
 import { invalidationMutants } from "./invalidation-array.js";
 import { lazyModeMutants } from "./lazy-mode.js";
+import { magazineMutants } from "./magazines.js";
 import type { Mutant } from "./mutant.js";
 import { pageFaultMutants } from "./page-faults.js";
 import { pageTableMutants } from "./page-table.js";
@@ -16,6 +17,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...invalidationMutants,
   ...lazyModeMutants,
   ...pageFaultMutants,
+  ...magazineMutants,
   ...pageTableMutants,
 ];
 
