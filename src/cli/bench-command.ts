@@ -21,9 +21,9 @@ import {
 } from "#workloads";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
+import { parseCount, QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress, type Progress } from "./progress.js";
-import { parseCount, QUEUES } from "./simulate-options.js";
 
 interface BenchFlags {
   readonly t: number;

@@ -7,6 +7,7 @@ import { type IovaSource, MODES, type Mode, type Pace } from "#workloads";
 import { CommandsFile } from "./commands-file.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
+import { parseCount, parseModes } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
 import { CPUS_MAX, type ReplayPlan, runReplay } from "./replay-job.js";
@@ -114,29 +115,10 @@ async function replayFile(
   }
 }
 
-function parseModes(value: string): readonly Mode[] {
-  const names = value.split(",").map((name) => name.trim());
-  for (const name of names) {
-    if (!MODES.includes(name as Mode)) {
-      throw new InvalidArgumentError(`'${name}' is no mode; choose from ${MODES.join(", ")}.`);
-    }
-  }
-  // In the order of the table, each once.
-  return MODES.filter((mode) => names.includes(mode));
-}
-
 function parseFileName(value: string): string {
   if (value === "") throw new InvalidArgumentError("it is the name of a file.");
   return value;
 }
 
-const parseCpus = (value: string): number => parseNumber(value, 1, CPUS_MAX);
-const parseSeed = (value: string): number => parseNumber(value, 0, SEED_MAX);
-
-function parseNumber(value: string, min: number, max: number): number {
-  const number = Number(value);
-  if (!/^\d+$/.test(value) || number < min || number > max) {
-    throw new InvalidArgumentError(`it is a whole number from ${min} to ${max}.`);
-  }
-  return number;
-}
+const parseCpus = (value: string): number => parseCount(value, 1, CPUS_MAX);
+const parseSeed = (value: string): number => parseCount(value, 0, SEED_MAX);

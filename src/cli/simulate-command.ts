@@ -16,8 +16,6 @@ import {
 } from "#workloads";
 import { UsageError } from "./errors.js";
 import { watchInterrupt } from "./interruption.js";
-import { profileOption } from "./profile-option.js";
-import { createProgress } from "./progress.js";
 import {
   parseCount,
   parseCpuCounts,
@@ -25,7 +23,9 @@ import {
   parseSize,
   parseTime,
   QUEUES,
-} from "./simulate-options.js";
+} from "./option-values.js";
+import { profileOption } from "./profile-option.js";
+import { createProgress } from "./progress.js";
 import { runPlans } from "./simulate-pool.js";
 import { simulationReport } from "./simulate-report.js";
 import { foldedStacks } from "./simulate-why.js";

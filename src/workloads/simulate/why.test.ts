@@ -65,6 +65,20 @@ it("strict waits for SYNC within unmaps within interrupts, passthrough waits for
   expect(run("passthrough", true).why?.purposes["waiting for SYNC"]).toBeUndefined();
 });
 
+describe("magazines of addresses", () => {
+  const allocatorNs = (changes: Partial<BlockPlan>, mode: BlockPlan["mode"] = "strict") => {
+    const { why, count } = run(mode, true, changes);
+    return (why?.purposes["IOVA allocator"] ?? 0) / count;
+  };
+
+  it("do not help beyond 128 KiB: those ranges come from the tree and its lock", () => {
+    const [within, beyond] = [131_072, 262_144].map((blockBytes) =>
+      allocatorNs({ blockBytes, iodepth: 4 }),
+    );
+    expect(beyond / within).toBeGreaterThan(2.5);
+  });
+});
+
 it("names of lines that differ in numbers are one", () => {
   expect(withoutNumbers("iova cache 3 of cpu12")).toBe("iova cache of cpu");
 });

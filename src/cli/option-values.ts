@@ -1,4 +1,4 @@
-/** What the flags of `iommukit simulate` say, in fio's and netperf's words. */
+/** Values of flags that several commands have: modes, numbers of CPUs, sizes, times, queues. */
 
 import { InvalidArgumentError } from "commander";
 import type { CommandQueueKind } from "#drivers/smmuv3";
