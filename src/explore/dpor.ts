@@ -115,6 +115,7 @@ export class DporScheduler implements SearchScheduler {
     this.#pickTouches[state] = 0;
     this.#sleep.numbered[state] = machine.locations.count;
     this.#depth = state + 1;
+    this.#beforeInterrupt(machine, process);
     return process;
   }
 
@@ -149,7 +150,17 @@ export class DporScheduler implements SearchScheduler {
       this.#sleep.numbered[state] = machine.locations.count;
     }
     const detour = this.#detour;
-    return detour !== undefined && detour.state === state ? detour.process : this.#chosen[state];
+    if (detour !== undefined && detour.state === state) return detour.process;
+    if (state === this.#trace.count) this.#beforeInterrupt(machine, this.#chosen[state]);
+    return this.#chosen[state];
+  }
+
+  /**
+   * Who is interrupted in a wait waits behind the handler from now on; what it has missed before
+   * is seen now or never.
+   */
+  #beforeInterrupt(machine: ExploredMachine, process: number): void {
+    if (((machine.interruptProcesses >>> process) & 1) === 1) this.probeWaiting(machine);
   }
 
   // --- the stack as data ---
@@ -218,13 +229,14 @@ export class DporScheduler implements SearchScheduler {
 
   #pickedInDetour = false;
 
-  /** At the end of an execution: who waits in vain may have missed its moment. */
+  /** Who waits, at the end of an execution in vain, may have missed its moment. */
   probeWaiting(machine: ExploredMachine): void {
     const trace = this.#trace;
     machine.forEachWaiting((process) => {
       trace.probe(machine, process, machine.footprint);
       this.#turnRaces(trace.count, process);
     });
+    machine.footprint.clear();
   }
 
   /** Prepares the next execution; false when there is none. */
