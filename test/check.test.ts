@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { iommukit } from "../../test/command-line.js";
+import { iommukit } from "./command-line.js";
 
 let folder = "";
 beforeAll(() => {
