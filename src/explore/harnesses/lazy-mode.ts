@@ -12,6 +12,7 @@ import {
   mapPage,
   setDomainType,
   setupDmaDevice,
+  unbindDriver,
   unmapPage,
 } from "#dma";
 import { type ExploredAgent, type ExploredMachine, loneCell, type Routine } from "#machine";
@@ -122,34 +123,51 @@ const change = harness(
   },
 );
 
-/** The group goes while the timer may be about to fire, or its handler under way. */
-const end = harness(
-  "lazy-end",
-  "a lazy domain goes while the timer of its flush queue may be firing",
-  { pages: 1, isLazy: true },
-  ["the timer came first", "the timer is cancelled"],
-  (bench) => {
-    const { machine, reach, device, domain, dma } = bench;
-    const unmapped = loneCell("everything is unmapped");
-    const group = device.group;
-    check(group !== undefined, "a device behind an IOMMU is in a group");
-    machine.start(0, function* (cpu) {
-      yield* bench.unmap(cpu, 0);
-      yield* cpu.storeRelease(unmapped, 1);
-    });
-    machine.start(1, function* (cpu) {
-      yield* cpu.waitUntil(unmapped, isSet);
-      yield* destroyDmaGroup(cpu, group);
-    });
-    return {
-      atEnd: () => {
-        reach(
-          dma.statistics.flushesByTimer > 0 ? "the timer came first" : "the timer is cancelled",
-        );
-        check(domain.pages[0].tableFreed.value === 1, "a queue that goes frees its tables, once");
-      },
-    };
-  },
-);
+/** Takes the device off its domain, which is freed. */
+type Leave = (cpu: ExploredAgent, device: DmaDevice) => Routine;
 
-export const lazyModeHarnesses: readonly Harness[] = [change, end];
+function* destroy(cpu: ExploredAgent, { group }: DmaDevice): Routine {
+  check(group !== undefined, "a device behind an IOMMU is in a group");
+  yield* destroyDmaGroup(cpu, group);
+}
+
+function* replace(cpu: ExploredAgent, device: DmaDevice): Routine {
+  unbindDriver(device);
+  check(yield* setDomainType(cpu, device, "identity"), "an unused domain is replaced");
+}
+
+/** The group goes while the timer may be about to fire, or its handler under way. */
+function end(name: string, how: string, leave: Leave): Harness {
+  return harness(
+    name,
+    `a lazy domain goes as ${how}, while the timer of its flush queue may be firing`,
+    { pages: 1, isLazy: true },
+    ["the timer came first", "the timer is cancelled"],
+    (bench) => {
+      const { machine, reach, device, domain, dma } = bench;
+      const unmapped = loneCell("everything is unmapped");
+      machine.start(0, function* (cpu) {
+        yield* bench.unmap(cpu, 0);
+        yield* cpu.storeRelease(unmapped, 1);
+      });
+      machine.start(1, function* (cpu) {
+        yield* cpu.waitUntil(unmapped, isSet);
+        yield* leave(cpu, device);
+      });
+      return {
+        atEnd: () => {
+          reach(
+            dma.statistics.flushesByTimer > 0 ? "the timer came first" : "the timer is cancelled",
+          );
+          check(domain.pages[0].tableFreed.value === 1, "a queue that goes frees its tables, once");
+        },
+      };
+    },
+  );
+}
+
+export const lazyModeHarnesses: readonly Harness[] = [
+  change,
+  end("lazy-end", "its group is taken down", destroy),
+  end("lazy-replace", "its group gets another one", replace),
+];

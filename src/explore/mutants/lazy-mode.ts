@@ -80,4 +80,13 @@ export const lazyModeMutants: readonly Mutant[] = [
     find: "yield* attachAll(cpu, group, BLOCKED);\n    yield* endDomain(cpu);",
     replace: "yield* endDomain(cpu);\n    yield* attachAll(cpu, group, BLOCKED);",
   },
+  {
+    name: "queue-ends-before-its-domain-is-replaced",
+    breaks: "the queue frees its tables before the devices have moved to the new domain",
+    harness: "lazy-replace",
+    memoryModel: "sc",
+    file: "iommu/group.js",
+    find: "// The new domain is complete before a device moves: no DMA finds a half-made one.",
+    replace: "yield* endDomain(cpu);",
+  },
 ];
