@@ -4,7 +4,16 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { bin, type Ended, fixture, fixtureBytes, iommukit, root, run } from "./command-line.js";
+import {
+  bin,
+  type Ended,
+  fixture,
+  fixtureBytes,
+  iommukit,
+  root,
+  run,
+  together,
+} from "./command-line.js";
 
 const folder = mkdtempSync(join(tmpdir(), "iommukit-analysis-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -19,7 +28,14 @@ const DUMP = fixture("smmu-dump-a/mem.bin.gz");
 const REGS = fixture("smmu-dump-a/regs.json");
 const EVENT = ["0x0000000800000010", "0x0000020000000000", "0x00000000fffc0000", "0x0"];
 
-const walk = (...args: string[]): Ended => iommukit(["walk", DUMP, "--regs", REGS, ...args]);
+const WALK = ["walk", DUMP, "--regs", REGS];
+const walk = (...args: string[]): Ended => iommukit([...WALK, ...args]);
+
+function expectOneLine({ code, stdout, stderr }: Ended, what: RegExp): void {
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toMatch(/^iommukit: [^\n]*\n$/);
+  expect(stderr).toMatch(what);
+}
 
 function expectRefusal(ended: Ended, what: RegExp): void {
   expect(ended).toMatchObject({ code: 2, stdout: "" });
@@ -100,7 +116,7 @@ describe("walk", () => {
     expect(all.stdout).toMatch(/problem: not in the dump: level-1 stream table/);
   });
 
-  it.each([
+  const refusals: [string[], RegExp][] = [
     [["--sid", "8"], /which address\? give --sid and --iova/],
     [["--all", "--iova", "0x1000"], /--all lists every address/],
     [["--merge", "--sid", "8", "--iova", "0"], /--merge goes with --all/],
@@ -108,11 +124,14 @@ describe("walk", () => {
     [["--sid", "8", "--iova", "12q"], /'12q' is invalid.* an address/],
     [["--sid", "8", "--iova", "0x00ffffffffffffff"], /no table translates such an address/],
     [["--sid", "8", "--iova", "0", "--reg", "CR9=1"], /--reg CR9=1: it is NAME=VALUE/],
-  ])("refuses %j in one line", (args, what) => {
-    const { code, stdout, stderr } = walk(...args);
-    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(stderr).toMatch(/^iommukit: [^\n]*\n$/);
-    expect(stderr).toMatch(what);
+  ];
+  const refused = together(
+    refusals.map(([args]) => args),
+    { first: WALK },
+  );
+
+  it.each(refusals)("refuses %j in one line", (args, what) => {
+    expectOneLine(refused(args), what);
   });
 
   it("refuses files that are none of it in one line", () => {
@@ -120,12 +139,16 @@ describe("walk", () => {
     const broken = put("broken.json", "{");
     const wrong = put("wrong.json", '{"registers": {"CR0": "zero"}}');
     const missing = join(folder, "none");
-    expectRefusal(iommukit(["walk", missing, "--regs", REGS, ...given]), /no such file/);
-    expectRefusal(iommukit(["walk", DUMP, "--regs", missing, ...given]), /reading failed/);
-    expectRefusal(iommukit(["walk", DUMP, "--regs", broken, ...given]), /this is no JSON/);
-    expectRefusal(iommukit(["walk", DUMP, "--regs", wrong, ...given]), /registers\.CR0/);
     const cut = put("cut.gz", fixtureBytes("smmu-dump-a/leaves.json.gz").subarray(0, 0));
-    expectRefusal(iommukit(["walk", cut, "--regs", REGS, ...given]), /there is nothing in it/);
+    const refusals: [string[], RegExp][] = [
+      [["walk", missing, "--regs", REGS, ...given], /no such file/],
+      [["walk", DUMP, "--regs", missing, ...given], /reading failed/],
+      [["walk", DUMP, "--regs", broken, ...given], /this is no JSON/],
+      [["walk", DUMP, "--regs", wrong, ...given], /registers\.CR0/],
+      [["walk", cut, "--regs", REGS, ...given], /there is nothing in it/],
+    ];
+    const ended = together(refusals.map(([args]) => args));
+    for (const [args, what] of refusals) expectRefusal(ended(args), what);
   });
 });
 
@@ -142,10 +165,10 @@ describe("explain", () => {
     const head = "arm-smmu-v3 arm-smmu-v3.0.auto:";
     const lines = [`${head} event 0x10 received:`, ...EVENT.map((word) => `${head} ${pad(word)}`)];
     const text = `${lines.join("\n")}\n`;
+    const given = [[text], text.trim().split(/\s+/), [put("dmesg.txt", text)]];
+    const ended = together(given, { first: ["explain"] });
     const all = [
-      iommukit(["explain", text]),
-      iommukit(["explain", ...text.trim().split(/\s+/)]),
-      iommukit(["explain", put("dmesg.txt", text)]),
+      ...given.map(ended),
       iommukit(["explain", "-"], { input: text }),
       iommukit(["explain"], { input: text }),
     ];
@@ -193,7 +216,7 @@ describe("explain", () => {
     expect(JSON.parse(iommukit([...pte, "--json"]).stdout)[0].kind).toBe("pte");
   });
 
-  it.each([
+  const refusals: [string[], RegExp][] = [
     [["hello", "world"], /neither hex words nor log lines/],
     [["0x1", "0x2", "0x3"], /3 words of 64 bits are no structure/],
     [["--as", "ste", "0x1"], /--as ste takes 8 words/],
@@ -201,11 +224,14 @@ describe("explain", () => {
     [["--level", "4", "0x1"], /level from 0 to 3/],
     [["--device", "0000:00:01.0", "0x1"], /--device and --at are about a capture/],
     [["--capture", "/nonexistent", ...EVENT], /there is no such file/],
-  ])("refuses %j in one line", (args, what) => {
-    const { code, stdout, stderr } = iommukit(["explain", ...args]);
-    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(stderr).toMatch(/^iommukit: [^\n]*\n$/);
-    expect(stderr).toMatch(what);
+  ];
+  const refused = together(
+    refusals.map(([args]) => args),
+    { first: ["explain"] },
+  );
+
+  it.each(refusals)("refuses %j in one line", (args, what) => {
+    expectOneLine(refused(args), what);
   });
 
   it("refuses input without anything of an SMMUv3 in it, however long its lines are", () => {
@@ -217,14 +243,16 @@ describe("explain", () => {
 
 describe("the README's commands", () => {
   const readme = readFileSync(join(root, "README.md"), "utf8");
-  const commands = [...readme.matchAll(/^npm start -- ((?:walk|explain) .*)$/gm)];
+  const matches = [...readme.matchAll(/^npm start -- ((?:walk|explain) .*)$/gm)];
+  const commands = matches.map(([, command]) => command.split(" "));
+  const ended = together(commands);
 
   it("are there for both", () => {
     expect(commands.length).toBeGreaterThanOrEqual(5);
   });
 
-  it.each(commands.map(([, command]) => command))("run: %s", (command) => {
-    const { code, stdout, stderr } = iommukit(command.split(" "));
+  it.each(commands.map((args) => ({ args })))("run: $args", ({ args }) => {
+    const { code, stdout, stderr } = ended(args);
     expect(stderr).toBe("");
     expect([0, 1]).toContain(code);
     expect(stdout).not.toBe("");

@@ -28,6 +28,7 @@ import {
   root,
   run,
   TIMEOUT_MS,
+  together,
 } from "./command-line.js";
 
 /** The smallest capture: 456 maps, a fraction of a second in each mode. */
@@ -35,16 +36,13 @@ const SMALL = fixture("smmu-dump-a.events.txt.gz");
 /** 28000 maps and unmaps: a second or more in one mode, enough to be interrupted. */
 const LONG = fixture("smmu-nvme-strict.dat.gz");
 
-let folder: string;
+const folder = mkdtempSync(join(tmpdir(), "iommukit-cli-"));
 const inFolder = (name: string): string => join(folder, name);
 function put(name: string, content: string | Uint8Array): string {
   writeFileSync(inFolder(name), content);
   return inFolder(name);
 }
 
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "iommukit-cli-"));
-});
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** One line, exit code 2, and nothing else. */
@@ -56,7 +54,7 @@ function expectRefusal({ code, stdout, stderr }: Ended, says: RegExp): void {
 }
 
 describe("a wrong command line is refused in one line that names the flag and the remedy", () => {
-  it.each<[string[], RegExp]>([
+  const refusals: [string[], RegExp][] = [
     [[], /no command given; `iommukit --help`/],
     [["replya", SMALL], /unknown command 'replya' \(Did you mean replay\?\); `iommukit --help`/],
     [["frobnicate"], /unknown command 'frobnicate'; `iommukit --help`/],
@@ -87,8 +85,14 @@ describe("a wrong command line is refused in one line that names the flag and th
     [["replay", SMALL, "--iommu", "vtd"], /--iommu .*choices are smmuv3/],
     [["replay", SMALL, "--commands", "c.tsv"], /--commands .*--mode has 3; add --mode strict/],
     [["replay", SMALL, "--mode", "strict", "--commands", ""], /--commands .*the name of a file/],
-  ])("%j", (args, says) => {
-    expectRefusal(iommukit(args, { cwd: folder }), says);
+  ];
+  const ended = together(
+    refusals.map(([args]) => args),
+    { cwd: folder },
+  );
+
+  it.each(refusals)("%j", (args, says) => {
+    expectRefusal(ended(args), says);
     expect(existsSync(inFolder("c.tsv"))).toBe(false);
   });
 });
@@ -439,20 +443,20 @@ describe("output", () => {
     expectRefusal(ended, /standard output: writing failed \(ENOSPC\); write it elsewhere/);
   });
 
-  it.each([["--help"], ["-h"], ["help"], ["replay", "--help"], ["help", "replay"]])(
-    "helps: %s %s",
-    (...args) => {
-      const { code, stdout, stderr } = iommukit(args.filter((arg) => arg !== undefined));
-      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-      expect(stdout).toMatch(/^Usage: iommukit /);
-      if (args.includes("replay")) expect(stdout).toMatch(/--commands <file>/);
-    },
-  );
+  const helps = [["--help"], ["-h"], ["help"], ["replay", "--help"], ["help", "replay"]];
+  const versions = [["--version"], ["-V"]];
+  const ended = together([...helps, ...versions]);
 
-  it.each(["--version", "-V"])("tells its version: %s", (flag) => {
-    const { code, stdout, stderr } = iommukit([flag]);
+  it.each(helps.map((args) => ({ args })))("helps: $args", ({ args }) => {
+    const { code, stdout, stderr } = ended(args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^Usage: iommukit /);
+    if (args.includes("replay")) expect(stdout).toMatch(/--commands <file>/);
+  });
+
+  it.each(versions.map((args) => ({ args })))("tells its version: $args", ({ args }) => {
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    expect(ended(args)).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
 
   it("is exit code 1 when the work found a problem", () => {

@@ -45,6 +45,30 @@ export function iommukit(args: readonly string[], options?: RunOptions): Ended {
   return run(process.execPath, [bin, ...args], options);
 }
 
+/**
+ * What came of each of many short command lines, which one process runs once one is asked for;
+ * by their arrays. All begin with `first`. Not for those that read standard input or are killed.
+ */
+export function together(
+  lines: readonly (readonly string[])[],
+  { first = [], ...options }: RunOptions & { readonly first?: readonly string[] } = {},
+): (args: readonly string[]) => Ended {
+  let results: readonly Ended[] | undefined;
+  return (args) => {
+    if (results === undefined) {
+      const program = fileURLToPath(new URL("command-lines.js", import.meta.url));
+      const ended = run(
+        process.execPath,
+        [program, JSON.stringify(lines.map((args) => [...first, ...args]))],
+        options,
+      );
+      if (ended.code !== 0 || ended.stderr !== "") throw new Error(ended.stderr);
+      results = JSON.parse(ended.stdout) as Ended[];
+    }
+    return results[lines.indexOf(args)];
+  };
+}
+
 export function fixture(name: string): string {
   return join(root, "fixtures", name);
 }
