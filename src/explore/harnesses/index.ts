@@ -7,6 +7,7 @@ import { flushQueueHarnesses } from "./flush-queue.js";
 import { invalidationHarnesses } from "./invalidation-array.js";
 import { lazyModeHarnesses } from "./lazy-mode.js";
 import { magazineHarnesses } from "./magazines.js";
+import { pageFaultReuseHarness } from "./page-fault-reuse.js";
 import { pageFaultHarnesses } from "./page-faults.js";
 import { pageTableHarnesses } from "./page-table.js";
 import { rcuHarnesses } from "./rcu.js";
@@ -19,6 +20,7 @@ export const HARNESSES: readonly Harness[] = [
   ...lazyModeHarnesses,
   ...magazineHarnesses,
   ...pageFaultHarnesses,
+  pageFaultReuseHarness,
   ...pageTableHarnesses,
   ...rcuHarnesses,
 ];

@@ -23,4 +23,23 @@ export const pageFaultMutants: readonly Mutant[] = [
     find: "(handled) => handled >= reported",
     replace: "() => true",
   },
+  {
+    name: "page-fault-handled-before-answered",
+    breaks: "a group counts as handled before it is handled and answered",
+    harness: "page-faults-reuse",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "if (isOpen)\n                yield* this.#answer(cpu, group, yield* group.handler(cpu, group.requests));\n            yield* cpu.fetchAdd(this.#handled, 1);",
+    replace:
+      "yield* cpu.fetchAdd(this.#handled, 1);\n            if (isOpen)\n                yield* this.#answer(cpu, group, yield* group.handler(cpu, group.requests));",
+  },
+  {
+    name: "page-faults-reported-uncounted",
+    breaks: "groups are not counted when they are reported: draining waits for none of them",
+    harness: "page-faults-reuse",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* cpu.fetchAdd(this.#reported, 1);",
+    replace: "",
+  },
 ];
