@@ -83,7 +83,9 @@ const grace = (mode) =>
     devices: 8,
     smmus: 2,
     iodepth: 128,
-    runtimeNs: 3e6,
+    rampNs: 5e6,
+    // Strict mode is slower to settle, and has fewer requests to simulate.
+    runtimeNs: mode === "strict" ? 30e6 : 3e6,
   }) / 1e6;
 
 /**

@@ -49,7 +49,7 @@ None of this is blind: all rows of A01 and A03 were known when the model got its
 order of contended transfers, CMD_SYNCs in rounds, slower reads from another die) and when assumed
 numbers, such as 24 CPUs to a die, were chosen among plausible ones. *Seen* marks a row after which
 an assumed number was changed: nvidia-grace's mesh time was 80 ns, with which B01-03 came out 20 %
-low. Jobs, depths and CPUs of S00 and B01 are not stated by their sources: they are assumed, with
+low (with 144 jobs). Jobs, depths and CPUs of S00 and B01 are not stated by their sources: they are assumed, with
 the rows in view.
 
 | row | measurement | published | ours | error | |
