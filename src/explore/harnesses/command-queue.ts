@@ -133,6 +133,16 @@ const SHAPES: readonly Shape[] = [
     lists: [[SYNCED], [SYNCED]],
     goals: [TWO_LISTS],
   },
+  {
+    name: "command-queue-fetch-add-full",
+    title: "command queue with reservation by fetch-and-add, 3 lists that need more than a lap",
+    sizeLg2: 2,
+    start: 2,
+    completion: "msi",
+    reservation: "fetch-add",
+    lists: [[SYNCED, SYNCED], [SYNCED]],
+    goals: ["a CPU waits for room"],
+  },
 ];
 
 class Bench {

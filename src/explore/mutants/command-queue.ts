@@ -108,4 +108,22 @@ export const commandQueueMutants: readonly Mutant[] = [
     find: "return cpu.fetchAdd(this.#holders, EXCLUSIVE);",
     replace: "return cpu.exchange(this.#holders, 0);",
   },
+  {
+    name: "gathered-not-cut-back",
+    breaks: "the owner does not cut back the word that CPUs add to: nobody owns what follows",
+    harness: "command-queue-fetch-add",
+    memoryModel: "sc",
+    file: RESERVATION,
+    find: "yield* cpu.fetchAnd(this.#word, indexMask);",
+    replace: "yield* cpu.load(this.#word);",
+  },
+  {
+    name: "owner-locks-for-itself",
+    breaks: "the owner takes the lock for its own CMD_SYNC only, not for all that it publishes",
+    harness: "command-queue-fetch-add-full",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#lock.lockShared(cpu, batch.gatheredSyncs);",
+    replace: "yield* this.#lock.lockShared(cpu, 1);",
+  },
 ];
