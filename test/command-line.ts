@@ -1,10 +1,12 @@
 /** Runs the built command line as a user does, in a process of its own. */
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
+import { afterAll, expect } from "vitest";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
 export const bin = join(root, "bin", "iommukit.js");
@@ -67,6 +69,33 @@ export function together(
     }
     return results[lines.indexOf(args)];
   };
+}
+
+/** One line, exit code 2, and nothing else. */
+export function expectRefusal({ code, stdout, stderr }: Ended, says: RegExp): void {
+  expect(stderr).toMatch(/^iommukit: [^\n]+\n$/);
+  expect(stderr).not.toMatch(/internal error|\.js:\d/);
+  expect(stderr).toMatch(says);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+}
+
+export interface Scratch {
+  readonly folder: string;
+  inFolder(name: string): string;
+  /** Writes a file into the folder and returns its path. */
+  put(name: string, content: string | Uint8Array): string;
+}
+
+/** A folder for the files of a test file, gone after its tests. */
+export function scratch(): Scratch {
+  const folder = mkdtempSync(join(tmpdir(), "iommukit-cli-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const inFolder = (name: string): string => join(folder, name);
+  const put = (name: string, content: string | Uint8Array): string => {
+    writeFileSync(inFolder(name), content);
+    return inFolder(name);
+  };
+  return { folder, inFolder, put };
 }
 
 export function fixture(name: string): string {
