@@ -101,7 +101,7 @@ export class CommandConsumer implements RegisterBlock {
         if (work !== undefined) yield* work;
         // A CMD_SYNC with an MSI: complete when that is written.
         const messageAddress = (words[0] & 0xff) === Opcode.SYNC ? messageOf(words) : 0;
-        if (messageAddress !== 0) yield* agent.write32(messageAddress, 0);
+        if (messageAddress !== 0) yield* agent.write32(messageAddress, words[1]);
         cons = (cons + 1) & mask;
         agent.poke(this.cons, cons);
       }

@@ -11,6 +11,7 @@ import { pageFaultReuseHarness } from "./page-fault-reuse.js";
 import { pageFaultHarnesses } from "./page-faults.js";
 import { pageTableHarnesses } from "./page-table.js";
 import { rcuHarnesses } from "./rcu.js";
+import { spinlockQueueHarness } from "./spinlock-queue.js";
 
 export const HARNESSES: readonly Harness[] = [
   ...commandQueueHarnesses,
@@ -23,6 +24,7 @@ export const HARNESSES: readonly Harness[] = [
   pageFaultReuseHarness,
   ...pageTableHarnesses,
   ...rcuHarnesses,
+  spinlockQueueHarness,
 ];
 
 export function findHarness(name: string): Harness | undefined {
