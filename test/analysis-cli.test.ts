@@ -130,7 +130,7 @@ describe("walk", () => {
     const cut = put("cut.gz", fixtureBytes("smmu-dump-a/leaves.json.gz").subarray(0, 0));
     const refusals: [string[], RegExp][] = [
       [["walk", missing, "--regs", REGS, ...given], /no such file/],
-      [["walk", DUMP, "--regs", missing, ...given], /reading failed/],
+      [["walk", DUMP, "--regs", missing, ...given], /cannot be read/],
       [["walk", DUMP, "--regs", broken, ...given], /this is no JSON/],
       [["walk", DUMP, "--regs", wrong, ...given], /registers\.CR0/],
       [["walk", cut, "--regs", REGS, ...given], /there is nothing in it/],

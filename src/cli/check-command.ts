@@ -74,7 +74,7 @@ export function addCheckCommand(program: Command, setExitCode: (code: number) =>
     .option("--deep", "the large harnesses, too")
     .option("--workers <n>", "explore on so many threads", parseCount)
     .option("--twice", "run every schedule twice and compare: is the harness deterministic?")
-    .option("--json", "print JSON")
+    .option("--json", "print JSON, with --list and --replay too")
     .option("--list", "list harnesses and mutants")
     .option("--replay <file>", "play a saved counterexample back")
     .option("--save <file>", "where a counterexample goes (default: HARNESS.counterexample.json)")
@@ -87,7 +87,7 @@ export function addCheckCommand(program: Command, setExitCode: (code: number) =>
 
 async function checkCommand(names: readonly string[], flags: CheckFlags): Promise<number> {
   try {
-    if (flags.list) return list();
+    if (flags.list) return list(flags.json === true);
     if (flags.replay !== undefined) return await replay(flags.replay, flags);
     if (flags.bound !== undefined && flags.seed !== undefined) {
       throw new UsageError(
@@ -247,12 +247,28 @@ async function replay(path: string, flags: CheckFlags): Promise<number> {
   return narration.message === undefined ? 0 : 1;
 }
 
-function list(): number {
+function list(isJson: boolean): number {
+  if (isJson) {
+    console.log(JSON.stringify(HARNESSES.map(listed), undefined, 2));
+    return 0;
+  }
   for (const { name, title, memoryModels, isDeep } of HARNESSES) {
     console.log(`${name} (${memoryModels.join(", ")}${isDeep ? "; --deep" : ""}): ${title}`);
     for (const mutant of MUTANTS) if (mutant.harness === name) console.log(mutantLine(mutant));
   }
   return 0;
+}
+
+/** A harness and the mutants that it finds, as data. */
+function listed({ name, title, memoryModels, isDeep }: Harness): object {
+  const own = MUTANTS.filter(({ harness }) => harness === name);
+  return {
+    name,
+    title,
+    memoryModels,
+    isDeep: isDeep === true,
+    mutants: own.map(({ name, breaks, memoryModel }) => ({ name, breaks, memoryModel })),
+  };
 }
 
 function harnessNamed(name: string): Harness {

@@ -3,11 +3,13 @@
  * which `--state` goes on from.
  */
 
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { z } from "zod";
 import type { Schedule, StackEntry } from "#explore";
 import type { MemoryModel } from "#machine";
 import { UsageError } from "./errors.js";
+import { readSmallFile } from "./small-file.js";
+import { WholeFile } from "./whole-file.js";
 
 export interface SavedCounterexample {
   readonly harness: string;
@@ -56,11 +58,11 @@ const searchSchema = z.strictObject({
 });
 
 export function saveCounterexample(path: string, saved: SavedCounterexample): void {
-  write(path, { iommukit: "counterexample 1", ...saved }, "--save FILE");
+  write(path, { iommukit: "counterexample 1", ...saved }, "--save");
 }
 
 export function saveSearch(path: string, saved: SavedSearch): void {
-  write(path, { iommukit: "search 1", ...saved }, "--state FILE");
+  write(path, { iommukit: "search 1", ...saved }, "--state");
 }
 
 /** Undefined when there is no such file: a search that begins. */
@@ -75,27 +77,18 @@ export function loadCounterexample(path: string): SavedCounterexample {
   return { ...loaded, mutant: loaded.mutant };
 }
 
-/** Writes under another name first, so that there is never half a file. */
-function write(path: string, content: object, option: string): void {
-  const text = `${JSON.stringify(content, undefined, 1)}\n`;
-  const temporary = `${path}.${process.pid}.tmp`;
+function write(path: string, content: object, flag: string): void {
+  const file = new WholeFile(flag, path);
   try {
-    writeFileSync(temporary, text);
-    renameSync(temporary, path);
-  } catch (error) {
-    throw new UsageError(`${path}: cannot be written (${reason(error)}); use ${option}`);
+    file.write(`${JSON.stringify(content, undefined, 1)}\n`);
+    file.commit();
+  } finally {
+    file.discard();
   }
 }
 
 function load<T>(path: string, schema: z.ZodType<T>): T {
-  let text: string;
-  try {
-    if (statSync(path).size > FILE_BYTES_MAX) throw new UsageError(`${path}: is too long`);
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    throw new UsageError(`${path}: cannot be read (${reason(error)})`);
-  }
+  const text = readSmallFile(path, FILE_BYTES_MAX, "give a file that `iommukit check` saved");
   let data: unknown;
   try {
     data = JSON.parse(text);
@@ -109,8 +102,4 @@ function load<T>(path: string, schema: z.ZodType<T>): T {
   throw new UsageError(
     `${path}: ${place}: ${issue.message}; give a file that \`iommukit check\` saved`,
   );
-}
-
-function reason(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code ?? String(error);
 }

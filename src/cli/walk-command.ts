@@ -1,12 +1,10 @@
 /** `iommukit walk DUMP`: one address through the tables of a memory dump, or all mappings. */
 
-import { readFileSync, statSync } from "node:fs";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import {
   type AccessKind,
   type DumpFile,
   type DumpMemory,
-  InputError,
   type Listed,
   listMappings,
   mergeMappings,
@@ -24,6 +22,7 @@ import { InterruptedError, UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
 import { parseAddress, parsePhysical, parseStreamId, parseSubstreamId } from "./numbers.js";
 import { createProgress } from "./progress.js";
+import { readSmallFile } from "./small-file.js";
 import { jsonListed, jsonWalk, ListingText, textWalk } from "./walk-text.js";
 
 interface WalkFlags {
@@ -154,18 +153,8 @@ function registersOf(flags: WalkFlags): {
   const single = Object.fromEntries(flags.reg ?? []);
   if (flags.regs === undefined) return { registers: single, ramBase: undefined };
   const file = flags.regs;
-  let text: string;
-  try {
-    const { size } = statSync(file);
-    if (size > REGISTER_FILE_BYTES_MAX) {
-      throw new InputError(`${file}: ${size} bytes are no file of registers; name another file`);
-    }
-    text = readFileSync(file, "utf8");
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (error instanceof InputError || code === undefined) throw error;
-    throw new InputError(`${file}: reading failed (${code}); check the name of the file`);
-  }
+  const remedy = "name a file of registers, as fixtures/smmu-dump-a/regs.json";
+  const text = readSmallFile(file, REGISTER_FILE_BYTES_MAX, remedy);
   const content = parseRegisterFile(text, file);
   return { registers: { ...content.registers, ...single }, ramBase: content.ramBase };
 }

@@ -28,6 +28,7 @@ export class WholeFile {
   constructor(flag: string, name: string) {
     this.#flag = flag;
     this.#name = name;
+    if (name === "") throw new UsageError(`${flag}: the name is empty; name a file`);
     const old = statOf(name);
     if (old !== undefined && !old.isFile()) {
       throw new UsageError(`${flag}: ${name} is no regular file; name another file`);
