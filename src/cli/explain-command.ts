@@ -173,7 +173,8 @@ async function* explain(
   }
   if (!/arm-smmu|DMAR|AMD-Vi/.test(text)) {
     throw new UsageError(
-      `${text.slice(0, 60)}: neither hex words nor log lines, and no such file; check it`,
+      `"${text.slice(0, 60)}" is no file, no hex words (0x10, up to 64 bits each) and no log ` +
+        `line ("arm-smmu-v3 ...: event 0x10 received:"); give one of these, or - for standard input`,
     );
   }
   const log = new LogExplainer();

@@ -71,8 +71,9 @@ function createProgram(setExitCode: (code: number) => void): Command {
 function report(error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
-    // `help nonsense` has no other message than the usage, which is many lines.
-    const said = error.code === "commander.help" ? "no such command" : error.message;
+    // `help nonsense` and `simulate` have no other message than the usage, which is many lines.
+    const isUsage = error.code === "commander.help";
+    const said = isUsage ? "the command is missing or unknown" : error.message;
     const what = said.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
     // What is wrong with an argument says already what would be right.
     const isAnswered = error.code === "commander.invalidArgument";

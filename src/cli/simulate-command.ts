@@ -96,7 +96,11 @@ export function addSimulateCommand(program: Command): void {
         .choices(READ_WRITES)
         .default("randread"),
     )
-    .option("--bs <size>", "block size", (value) => parseSize(value, 512, BLOCK_BYTES_MAX), 4096)
+    .addOption(
+      new Option("--bs <size>", "block size")
+        .default(4096, "4k")
+        .argParser((value) => parseSize(value, 512, BLOCK_BYTES_MAX)),
+    )
     .option("--iodepth <n>", "requests that a job has in flight", countOption(1, DEPTH_MAX), 32)
     .option("--numjobs <n>", "jobs (default: one per CPU)", countOption(1, JOBS_MAX))
     .action(async (flags: NvmeFlags) => {
@@ -156,14 +160,21 @@ function addCommonOptions(command: Command): Command {
         .choices(["msi", "poll"])
         .default("msi"),
     )
-    .option("--runtime <time>", "virtual time that is measured", parseTime, 50e6)
-    .option("--ramp <time>", "virtual time before that", parseTime, 5e6)
+    .addOption(
+      new Option("--runtime <time>", "virtual time that is measured")
+        .default(50e6, "50ms")
+        .argParser(parseTime),
+    )
+    .addOption(
+      new Option("--ramp <time>", "virtual time before that")
+        .default(5e6, "5ms")
+        .argParser(parseTime),
+    )
     .option("--seed <n>", "seed of the virtual machine", countOption(0, SEED_MAX), 1)
-    .option(
-      "--workers <n>",
-      "threads (default: one per CPU of this host)",
-      countOption(1, WORKERS_MAX),
-      availableParallelism(),
+    .addOption(
+      new Option("--workers <n>", "threads of this host")
+        .default(availableParallelism(), "one per CPU")
+        .argParser(countOption(1, WORKERS_MAX)),
     )
     .option("--why [file]", "say where the time went; with a file, as folded stacks too")
     .option("--json", "print JSON instead of a table")
