@@ -278,6 +278,16 @@ describe.skipIf(onTerminal === undefined)("on a terminal", () => {
     expect(readFileSync(output, "utf8")).not.toContain("\x1b");
   });
 
+  it("hides no cursor in a search, which Ctrl-C ends at once", () => {
+    // A few seconds of search: long enough for the line of progress.
+    const check = `"${process.execPath}" "${bin}" check flush-queue-timer --memory-model weak`;
+    const { code, stdout } = on(check);
+    expect(code).toBe(0);
+    expect(stdout).toContain("flush-queue-timer weak: executions");
+    // Neither the cursor nor the wrapping of lines is taken away.
+    for (const taken of ["\x1b[?25l", "\x1b[?7l"]) expect(stdout).not.toContain(taken);
+  });
+
   it("has colour, unless NO_COLOR is set and not empty", () => {
     const dim = "\x1b[2m";
     expect(on(`${command} 2>/dev/null`).stdout).toContain(dim);

@@ -1,6 +1,6 @@
 /** A progress bar on a terminal, and nothing at all in a pipe. */
 
-import { Presets, SingleBar } from "cli-progress";
+import { type Options, Presets, SingleBar } from "cli-progress";
 
 export interface Progress {
   /** Begins a part of the work. */
@@ -21,8 +21,10 @@ const silent: Progress = {
 
 export function createProgress(): Progress {
   if (!process.stderr.isTTY) return silent;
-  const bar = shown("{what} {bar} {percentage}%");
-  const counter = shown("{what} {value}");
+  const bar = shown("{what} {bar} {percentage}%", { hideCursor: true });
+  // Where Ctrl-C ends the process itself, as in a search that does not look up, nobody would give
+  // the cursor and the wrapping of lines back.
+  const counter = shown("{what} {value}", { hideCursor: false, linewrap: true });
   let current = bar;
   const start = (next: SingleBar, what: string, total: number): void => {
     current.stop();
@@ -38,9 +40,9 @@ export function createProgress(): Progress {
   };
 }
 
-function shown(format: string): SingleBar {
+function shown(format: string, cursor: Options): SingleBar {
   return new SingleBar(
-    { format, clearOnComplete: true, hideCursor: true, stream: process.stderr },
+    { format, clearOnComplete: true, stream: process.stderr, ...cursor },
     Presets.shades_classic,
   );
 }
