@@ -205,7 +205,7 @@ describe("explain", () => {
   });
 
   const refusals: [string[], RegExp][] = [
-    [["hello", "world"], /neither hex words nor log lines/],
+    [["hello", "world"], /no file, no hex words .* and no log line/],
     [["0x1", "0x2", "0x3"], /3 words of 64 bits are no structure/],
     [["--as", "ste", "0x1"], /--as ste takes 8 words/],
     [["--as", "nonsense", "0x1"], /nonsense/],
