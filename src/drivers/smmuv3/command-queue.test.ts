@@ -1,19 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { COMMAND_BYTES, COMMAND_WORDS, Opcode, REGISTERS_BYTES, Register } from "#arch/smmuv3";
-import {
-  type Cpu,
-  Line,
-  type Machine,
-  type Routine,
-  sequentialMachine,
-  timedMachine,
-} from "#machine";
+import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
 import { BATCH_COMMANDS, CommandBatches } from "./command-batch.js";
 import { type CommandQueue, type CommandQueueKind, createCommandQueue } from "./command-queue.js";
-import { Poll } from "./poll.js";
-import { QueueLock } from "./queue-lock.js";
 import type { SmmuReport } from "./reports.js";
 import { StubSmmu } from "./testing/stub-smmu.js";
 
@@ -412,58 +403,5 @@ describe("the lock-less command queue", () => {
     expect(outer.count).toBe(1);
     batches.give(cpu);
     expect(batches.take(cpu)).toBe(outer);
-  });
-});
-
-describe("the queue's lock", () => {
-  it("lets a shared holder in as soon as the exclusive one leaves, before any other", () => {
-    const machine = timedMachine({ cpus: 3, costs });
-    const lock = new QueueLock(new Line("lock"));
-    const order: string[] = [];
-    machine.start(0, function* (cpu) {
-      expect(yield* lock.tryLockExclusive(cpu)).toBe(true);
-      yield* cpu.delay(1000);
-      order.push("exclusive leaves");
-      yield* lock.unlockExclusive(cpu);
-      // In a tight loop, as CPUs that wait for space do: it must not starve the waiter.
-      while (yield* lock.tryLockExclusive(cpu)) {
-        order.push("exclusive again");
-        yield* lock.unlockExclusive(cpu);
-      }
-    });
-    for (const id of [1, 2]) {
-      machine.start(id, function* (cpu) {
-        yield* cpu.delay(100 * id);
-        yield* lock.lockShared(cpu, 1);
-        order.push("shared");
-        yield* cpu.delay(1000);
-        yield* lock.unlockShared(cpu);
-      });
-    }
-    machine.run();
-    expect(order).toEqual(["exclusive leaves", "shared", "shared"]);
-    expect(machine.call(0, (cpu) => lock.tryLockExclusive(cpu))).toBe(true);
-  });
-});
-
-describe("polling", () => {
-  it("spins nine times, then pauses for 1, 2, 4 ... microseconds, for one second", () => {
-    const machine = sequentialMachine();
-    const pauses = machine.call(0, function* (cpu) {
-      const poll = new Poll();
-      poll.begin(cpu);
-      const seen: number[] = [];
-      for (;;) {
-        const pauseNs = poll.next(cpu.now());
-        if (pauseNs < 0) return seen;
-        seen.push(pauseNs);
-        yield* cpu.delay(pauseNs);
-      }
-    });
-    const long = pauses.filter((_, index) => index % 10 === 9);
-    expect(long).toEqual(long.map((_, round) => 1000 * 2 ** round));
-    expect(Math.max(...pauses.filter((_, index) => index % 10 !== 9))).toBeLessThan(100);
-    // 1 + 2 + ... + 2^18 us is just below a second, with 2^19 us it is over.
-    expect(long).toHaveLength(20);
   });
 });
