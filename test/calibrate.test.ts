@@ -46,4 +46,12 @@ describe("iommukit calibrate refuses, in one line and without writing a profile"
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(readdirSync(folder).sort()).toEqual(["none.txt", "one.txt"]);
   });
+
+  it("an output that is a device: before the work, and nothing is renamed over it", () => {
+    const { code, stderr } = iommukit(["calibrate", one("strict"), "--out", "/dev/null"]);
+    expect(stderr).toMatch(
+      /^iommukit: --out: \/dev\/null is no regular file; name another file\n$/,
+    );
+    expect(code).toBe(2);
+  });
 });

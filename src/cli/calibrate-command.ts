@@ -3,8 +3,7 @@
  * on a real machine, shows how well it fits, and writes it.
  */
 
-import { randomUUID } from "node:crypto";
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import Table from "cli-table3";
 import { type Command, InvalidArgumentError } from "commander";
 import { extendProfile, type Profile, ProfileError, parseProfile } from "#platform";
@@ -22,6 +21,7 @@ import {
 import { UsageError } from "./errors.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
+import { WholeFile } from "./whole-file.js";
 
 interface CalibrateFlags {
   readonly profile: Profile;
@@ -52,19 +52,28 @@ function calibrateCommand(files: readonly string[], flags: CalibrateFlags): void
   if (runs.length > RUNS_MAX) {
     throw new UsageError(`${runs.length} runs are too many; give up to ${RUNS_MAX}`);
   }
+  // What cannot be written is told before the work.
+  const out = new WholeFile("--out", flags.out);
+  try {
+    const calibration = calibrated(runs, flags);
+    writeProfile(profileOf(calibration, runs, flags), flags.out, out);
+    process.stdout.write(report(calibration, runs, flags));
+  } finally {
+    out.discard();
+  }
+}
+
+function calibrated(runs: readonly MeasuredRun[], { profile }: CalibrateFlags): Calibration {
   const progress = createProgress();
   progress.beginCount("simulating the runs: trials");
-  let calibration: Calibration;
   try {
-    calibration = calibrate(runs, flags.profile, (trials) => progress.update(trials));
+    return calibrate(runs, profile, (trials) => progress.update(trials));
   } catch (error) {
     if (error instanceof CalibrationError) throw new UsageError(error.message);
     throw error;
   } finally {
     progress.stop();
   }
-  writeProfile(profileOf(calibration, runs, flags), flags.out);
-  process.stdout.write(report(calibration, runs, flags));
 }
 
 function readRuns(argument: string): MeasuredRun[] {
@@ -118,7 +127,7 @@ function profileOf(
   );
 }
 
-function writeProfile(profile: Profile, file: string): void {
+function writeProfile(profile: Profile, file: string, out: WholeFile): void {
   const text = `${JSON.stringify(profile, undefined, 2)}\n`;
   try {
     // What is written has to be readable.
@@ -127,15 +136,8 @@ function writeProfile(profile: Profile, file: string): void {
     if (error instanceof ProfileError) throw new UsageError(`--out: ${error.message}`);
     throw error;
   }
-  const temporary = `${file}.${randomUUID()}.tmp`;
-  try {
-    writeFileSync(temporary, text, { flag: "wx" });
-    renameSync(temporary, file);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    const why = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new UsageError(`--out: cannot write ${file} (${why}); name another file`);
-  }
+  out.write(text);
+  out.commit();
 }
 
 function report(
