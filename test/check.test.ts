@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -27,6 +27,33 @@ describe("iommukit check", () => {
     const { narration } = JSON.parse(played.stdout);
     expect(narration.message).toBe("no translation survives its unmap");
     expect(narration.steps.length).toBeGreaterThan(0);
+  });
+
+  const mutant = "owner-takes-no-turn";
+
+  it.each([
+    ["within a bound of preemptions", ["--bound", "2"]],
+    ["by random walks from a seed", ["--seed", "1"]],
+    ["on two threads", ["--workers", "2"]],
+    ["running every schedule twice", ["--twice"]],
+  ])("finds a fault %s", (_way, flags) => {
+    const file = join(folder, "way.json");
+    const { code, stdout } = iommukit(["check", "--mutant", mutant, ...flags, "--save", file]);
+    expect(stdout).toMatch(/^command-queue sc: VIOLATION; /);
+    expect(code).toBe(1);
+    expect(iommukit(["check", "--replay", file]).code).toBe(1);
+  });
+
+  it("says of a counterexample that it does not fit the code any more", () => {
+    const file = join(folder, "old.json");
+    iommukit(["check", "--mutant", mutant, "--save", file]);
+    const saved = JSON.parse(readFileSync(file, "utf8"));
+    // More steps of one CPU than it has: it waits, or is done, before they are over.
+    saved.schedule.steps = new Array(200).fill("cpu0");
+    writeFileSync(file, JSON.stringify(saved));
+    const { code, stderr } = iommukit(["check", "--replay", file]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/is cpu0's, who cannot go there: .* has changed/);
   });
 
   it("never calls a search clean that was cut short", () => {

@@ -12,7 +12,7 @@ import {
   ProcessKind,
 } from "#machine";
 import type { Harness } from "./harness.js";
-import { Replayer, type Schedule } from "./schedule.js";
+import { DivergedError, Replayer, type Schedule } from "./schedule.js";
 
 export interface NarratedStep {
   /** The agent that acts, or whose store becomes visible. */
@@ -43,9 +43,12 @@ export function narrate(harness: Harness, memoryModel: MemoryModel, schedule: Sc
     machine.afterEvent = scenario.atEachStep;
     machine.explore(narrator);
     const waiting = machine.unfinished();
-    if (waiting.length > 0) message = `nobody can go on: ${waiting.join("; ")}`;
-    else scenario.atEnd?.();
+    // A schedule of other code may end before the execution does.
+    const isOver = machine.enabled() === 0;
+    if (isOver && waiting.length > 0) message = `nobody can go on: ${waiting.join("; ")}`;
+    else if (isOver) scenario.atEnd?.();
   } catch (error) {
+    if (error instanceof DivergedError) throw error;
     message = error instanceof Error ? error.message : String(error);
     narrator.endWithError();
   }

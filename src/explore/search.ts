@@ -33,7 +33,7 @@ export interface Violation {
 export interface SearchResult {
   readonly harness: string;
   readonly memoryModel: MemoryModel;
-  /** Executions that went to their end. */
+  /** Executions that went to their end and broke nothing. */
   readonly executions: number;
   /** Executions given up because they repeat others. */
   readonly pruned: number;
@@ -160,11 +160,11 @@ export class Search {
 
   #endExecution(): void {
     const { machine } = this;
-    this.#executions++;
     const waiting = machine.unfinished();
     if (waiting.length > 0 && this.#options.mayBlock !== true)
       throw new Error(`nobody can go on: ${waiting.join("; ")}`);
     this.#scenario.atEnd?.();
+    this.#executions++;
     this.#options.onExecution?.(machine);
   }
 

@@ -67,7 +67,7 @@ function play(
 }
 
 /** What an execution breaks, if anything. */
-export function outcomeOf(
+function outcomeOf(
   machine: ExploredMachine,
   harness: Harness,
   chooser: FollowingChooser,
@@ -86,6 +86,24 @@ export function outcomeOf(
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
+}
+
+/**
+ * What code breaks that follows a schedule of other code as far as it can, and then goes on in
+ * turn to its end; undefined if nothing. So a fault that was mended is looked for where it was.
+ */
+export function follow(
+  harness: Harness,
+  memoryModel: MemoryModel,
+  schedule: Schedule,
+  eventsMax: number,
+): string | undefined {
+  const machine = exploredMachine({ ...harness.machine, memoryModel });
+  const steps = numbersOf(machine, harness, schedule);
+  const chooser = new FollowingChooser(steps, schedule.picks, eventsMax);
+  const message = outcomeOf(machine, harness, chooser, eventsMax);
+  if (message !== undefined || machine.eventCount < eventsMax) return message;
+  return `does not end within ${eventsMax} events`;
 }
 
 /** The processes of a schedule as this machine numbers them. */
