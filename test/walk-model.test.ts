@@ -268,6 +268,8 @@ function tangledPair(words: Uint32Array, random: Random): Pair {
     asid16: random.next() < 0.5,
     hypervisor: random.next() < 0.5,
     ats: random.next() < 0.3,
+    // PRI needs ATS, and says nothing about walks.
+    pri: false,
   } as const;
   const image = {
     twoLevel: false,
