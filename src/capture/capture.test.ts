@@ -121,6 +121,21 @@ describe("what is no capture is refused with its code and a remedy, on one line"
   });
 });
 
+describe("input without end is refused by its beginning", () => {
+  function* endless(chunk: Buffer): Generator<Buffer> {
+    for (;;) yield chunk;
+  }
+
+  test.each([
+    ["a device", "/dev/zero", Buffer.alloc(0)],
+    ["standard input", "-", Buffer.from("all work and no play\n")],
+  ])("%s", async (_what, path, chunk) => {
+    const options = { stdin: Readable.from(endless(chunk)), temporaryDirectory: temporary };
+    await expect(openCapture(path, options)).rejects.toMatchObject({ code: "NOT_A_CAPTURE" });
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+});
+
 describe("input that is no plain file gives the same events", () => {
   test("gzip, zstd and standard input leave nothing in the temporary directory", async () => {
     const plain = await readWhole(fixturePath(DUMP));

@@ -7,9 +7,9 @@ import type { Readable } from "node:stream";
 import { type BlockReader, RangeBlocks } from "./blocks.js";
 import { CaptureError } from "./errors.js";
 import type { CaptureEvent } from "./events.js";
-import { openSource, outerCompressionOf, type Source } from "./source.js";
+import { BEGINNING_BYTES, openSource, outerCompressionOf, type Source } from "./source.js";
 import { type CaptureFormat, type CaptureHeader, type CaptureStatistics, Tally } from "./tally.js";
-import type { Dialect } from "./text/head.js";
+import type { Dialect, TextHeader } from "./text/head.js";
 import { sniffText, TextReader } from "./text/reader.js";
 import { type Layout, MAGIC, TEXT_BYTES } from "./tracedat/layout.js";
 import { readLayout, TraceDatReader } from "./tracedat/reader.js";
@@ -46,15 +46,12 @@ interface Opened {
   readonly start: (tally: Tally) => EventReader;
 }
 
-/** Enough to find the first event behind any header. */
-const BEGINNING_BYTES = 256 * 1024;
-
 /**
  * Open a capture: trace.dat, ftrace text, `trace-cmd report` or `perf script`, each also as a
  * whole compressed by gzip or zstd; "-" is standard input. Throws `CaptureError`.
  */
 export async function openCapture(path: string, options: CaptureOptions = {}): Promise<Capture> {
-  const source = await openSource(path, options);
+  const source = await openSource(path, { ...options, checkBeginning: identify });
   try {
     return capture(source, recognise(source), options.signal);
   } catch (error) {
@@ -67,13 +64,23 @@ function recognise(source: Source): Opened {
   const { file } = source;
   if (source.sizeBytes === 0) throw new CaptureError("EMPTY", file, "there is nothing in it");
   const buffer = Buffer.alloc(Math.min(BEGINNING_BYTES, source.sizeBytes));
-  const beginning = buffer.subarray(0, source.read(buffer, 0));
+  const text = identify(file, buffer.subarray(0, source.read(buffer, 0)));
+  if (text === undefined) return openTraceDat(source);
+  const { dialect, cpus } = text;
+  const clock = dialect === "perf script" ? "perf" : "unknown";
+  const header = textHeader(source, dialect, clock, cpus);
+  const open = (): BlockReader => new RangeBlocks(source, 0, source.sizeBytes, TEXT_BYTES);
+  return { header, start: (tally) => new TextReader(file, open(), dialect, tally) };
+}
+
+/** The kind of text; undefined for a trace.dat; throws where it is neither. */
+function identify(file: string, beginning: Buffer): TextHeader | undefined {
   const magic = beginning.subarray(0, MAGIC.length);
   if (MAGIC.subarray(0, magic.length).equals(magic)) {
     if (magic.length < MAGIC.length) {
       throw new CaptureError("TRUNCATED", file, "the file ends within its first bytes");
     }
-    return openTraceDat(source);
+    return undefined;
   }
   if (beginning.toString("latin1", 0, 8) === "PERFILE2") {
     const remedy = "convert it with `perf script --ns`";
@@ -87,11 +94,7 @@ function recognise(source: Source): Opened {
   if (text === undefined) {
     throw new CaptureError("NOT_A_CAPTURE", file, "this is no trace that we know");
   }
-  const { dialect, cpus } = text;
-  const clock = dialect === "perf script" ? "perf" : "unknown";
-  const header = textHeader(source, dialect, clock, cpus);
-  const open = (): BlockReader => new RangeBlocks(source, 0, source.sizeBytes, TEXT_BYTES);
-  return { header, start: (tally) => new TextReader(file, open(), dialect, tally) };
+  return text;
 }
 
 function textHeader(source: Source, format: Dialect, clock: string, cpus: number): CaptureHeader {

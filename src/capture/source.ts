@@ -30,7 +30,15 @@ export interface SourceOptions {
   readonly stdin?: Readable;
   readonly temporaryDirectory?: string;
   readonly signal?: AbortSignal;
+  /**
+   * Sees the beginning of what has to be written to a temporary file, once that much of it is
+   * there, and throws where the rest is not worth it: input may have no end.
+   */
+  readonly checkBeginning?: (file: string, beginning: Buffer) => void;
 }
+
+/** Enough to find the first event behind any header. */
+export const BEGINNING_BYTES = 256 * 1024;
 
 /** Parsers of headers read a few bytes at a time; the file is read this much at a time. */
 const WINDOW_BYTES = 64 * 1024;
@@ -187,7 +195,7 @@ async function spool(
   try {
     fd = openSync(join(directory, "capture"), "wx+", 0o600);
     const gone = removeQuietly(directory);
-    const sizeBytes = await copy(file, input, compression, fd, options.signal);
+    const sizeBytes = await copy(file, input, compression, fd, options);
     return new Source(file, fd, sizeBytes, compression, gone ? undefined : directory);
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
@@ -201,15 +209,24 @@ async function copy(
   input: Readable,
   compression: OuterCompression,
   fd: number,
-  signal: AbortSignal | undefined,
+  { signal, checkBeginning }: SourceOptions,
 ): Promise<number> {
   let sizeBytes = 0;
+  const check = (before: number): void => {
+    if (before >= BEGINNING_BYTES || sizeBytes < BEGINNING_BYTES) return;
+    const beginning = Buffer.alloc(BEGINNING_BYTES);
+    readSync(fd, beginning, 0, BEGINNING_BYTES, 0);
+    // What is compressed is looked at when it is decompressed.
+    if (compression === "none" && outerCompressionOf(beginning) !== "none") return;
+    checkBeginning?.(file, beginning);
+  };
   const write = async (chunks: AsyncIterable<Buffer>): Promise<void> => {
     for await (const chunk of chunks) {
       for (let done = 0; done < chunk.length; ) {
         done += writeSync(fd, chunk, done, chunk.length - done);
       }
       sizeBytes += chunk.length;
+      check(sizeBytes - chunk.length);
     }
   };
   const options = signal === undefined ? {} : { signal };
