@@ -291,7 +291,7 @@ describe("damage of any kind is read over or refused, and nothing else happens",
     // them are the kernel's symbols, which are not read.
     [DUMP, 0, 5200],
     [DUMP, 1_307_000, 1_347_798],
-    ["vtd-text-strict.dat", 1_400_000, 1_948_424],
+    ["smmu-bounce-lazy.dat", 1_440_000, 1_988_508],
     ["smmu-nvme-strict.dat.gz", 0, 60_000],
   ])("to %s between bytes %i and %i", async (name, from, to) => {
     const bytes = fixtureBytes(name);

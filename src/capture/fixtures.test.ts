@@ -1,5 +1,6 @@
 /** Captures of real kernels: counts against their summaries, fields against trace-cmd's. */
 
+import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { CaptureEvent } from "./events.js";
 import { FIXTURES, fixtureBytes, fixturePath, readWhole } from "./testing/fixtures.js";
@@ -37,7 +38,7 @@ describe("every recorded capture", () => {
   });
 });
 
-/** Less the time, of which text has six digits: truncated by the kernel, rounded by trace-cmd. */
+/** Less the time, of which text has six digits. */
 function withoutTime(event: CaptureEvent): object {
   return { ...event, timeNs: 0 };
 }
@@ -51,6 +52,17 @@ async function expectSameButTime(one: string, other: string): Promise<void> {
     0,
   );
   expect(furthest).toBeLessThan(1000);
+}
+
+/** Of events with all their fields, times rounded to microseconds as the kernel prints them. */
+function digest(events: readonly CaptureEvent[]): string {
+  const hash = createHash("sha256");
+  for (const event of events) {
+    const { timeNs, ...fields } = event;
+    const rounded = { ...fields, timeNs: Math.round(timeNs / 1000) };
+    hash.update(JSON.stringify(Object.entries(rounded).sort()));
+  }
+  return hash.digest("hex");
 }
 
 describe("one capture in several formats gives the same events", () => {
@@ -70,7 +82,10 @@ describe("one capture in several formats gives the same events", () => {
   });
 
   test("as the kernel renders them", async () => {
-    await expectSameButTime("vtd-text-strict.dat", "vtd-text-strict.trace.txt.gz");
+    const { events } = await readWhole(fixturePath("vtd-text-strict.trace.txt.gz"));
+    // What the trace.dat gave that trace-cmd extracted from the same buffer; it is not kept here.
+    expect(events.length).toBe(26_208);
+    expect(digest(events)).toBe("2be02a28397ffa9d3c35d86a3ec41aef0c012b2cdc8e182f1a5a73629fb3c605");
   });
 
   test("as trace-cmd renders them", async () => {

@@ -39,7 +39,6 @@ export const FIXTURES: readonly string[] = [
   "smmu-nvme-lazy.report.txt.gz",
   "smmu-big-strict.dat",
   "smmu-dump-a.dat",
-  "vtd-text-strict.dat",
   "vtd-text-strict.trace.txt.gz",
   "vtd-perf-strict.perf-script.txt.gz",
 ];
