@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSmmuV3 } from "#hardware/smmuv3";
 import { missing } from "./available.js";
 import { ModelTarget } from "./model-target.js";
+import { play, playAll } from "./play.js";
 import { QemuTarget } from "./qemu-target.js";
 import { Session } from "./session.js";
 import {
@@ -73,39 +74,14 @@ const change: fc.Arbitrary<Change> = fc.oneof(
 
 const sequence = fc.array(change, { minLength: 20, maxLength: 60 });
 
-/** What was seen; `problem` is the first outcome that was not allowed. */
-interface Played {
-  readonly problem: string | undefined;
-  readonly staleAccesses: number;
-}
-
-async function play(session: Session, changes: readonly Change[], deaf = false): Promise<Played> {
-  const world = await StaleWorld.begin(session, deaf);
-  let problem: string | undefined;
-  for (const step of changes) problem ??= await world.apply(step);
-  return { problem, staleAccesses: world.staleAccesses };
-}
-
-/** Plays random sequences; returns how many accesses were stale within what is allowed. */
-async function playAll(session: Session, numRuns: number): Promise<number> {
-  session.begin();
-  let staleAccesses = 0;
-  await fc.assert(
-    fc.asyncProperty(sequence, async (changes) => {
-      const played = await play(session, changes);
-      expect(played.problem).toBeUndefined();
-      staleAccesses += played.staleAccesses;
-    }),
-    { numRuns, seed: SEED },
-  );
-  return staleAccesses;
-}
+const playMany = (session: Session, numRuns: number): Promise<number> =>
+  playAll(session, StaleWorld.begin, sequence, { numRuns, seed: SEED });
 
 describe("staleness", () => {
   it("of our model is never more than the architecture allows", async () => {
     const session = new Session(new ModelTarget(createSmmuV3));
     // Nor is it never stale: then nothing would have been tested.
-    expect(await playAll(session, SEQUENCES * 4)).toBeGreaterThan(SEQUENCES);
+    expect(await playMany(session, SEQUENCES * 4)).toBeGreaterThan(SEQUENCES);
   });
 
   it("is seen when invalidations get lost", async () => {
@@ -113,7 +89,8 @@ describe("staleness", () => {
     session.begin();
     let problems = 0;
     for (const changes of fc.sample(sequence, { numRuns: SEQUENCES, seed: SEED })) {
-      if ((await play(session, changes, true)).problem !== undefined) problems++;
+      if ((await play(await StaleWorld.begin(session, true), changes)).problem !== undefined)
+        problems++;
     }
     // Not in all: some sequences invalidate what nobody had seen.
     expect(problems).toBeGreaterThan(SEQUENCES / 4);
@@ -127,7 +104,7 @@ describe("staleness", () => {
     afterAll(() => qemu?.end());
 
     it("is within the same limits: the limits are not too narrow", async () => {
-      expect(await playAll(new Session(qemu), SEQUENCES)).toBeGreaterThan(SEQUENCES / 10);
+      expect(await playMany(new Session(qemu), SEQUENCES)).toBeGreaterThan(SEQUENCES / 10);
     });
   });
 });
