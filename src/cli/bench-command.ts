@@ -47,11 +47,9 @@ const SEED_MAX = 2 ** 32 - 1;
 /** Some 20 ms of work: often enough for a bar and for Ctrl-C. */
 const TURNS_PER_SLICE = 65_536;
 
-export function addBenchCommand(program: Command): void {
+export function defineBench(command: Command): void {
   const defaults = DEFAULT_PARAMETERS;
-  program
-    .command("bench")
-    .description("run the kernel's dma_map_benchmark on a virtual machine, in virtual time")
+  command
     .option("-t <threads>", "threads, 1-1024", atoi, defaults.threads)
     .option("-s <seconds>", "seconds, 1-300", atoi, defaults.seconds)
     .option("-n <node>", "NUMA node of the threads, -1: any", atoi, defaults.node)

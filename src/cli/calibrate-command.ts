@@ -33,10 +33,8 @@ interface CalibrateFlags {
 const FILE_BYTES_MAX = 2 ** 20;
 const RUNS_MAX = 64;
 
-export function addCalibrateCommand(program: Command): void {
-  program
-    .command("calibrate")
-    .description("fit a profile to outputs of the kernel's dma_map_benchmark, and write it")
+export function defineCalibrate(command: Command): void {
+  command
     .argument(
       "<mode=file...>",
       "outputs of runs, each with its mode: strict=a.txt lazy=b.txt; a file may have several runs",

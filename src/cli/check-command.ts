@@ -54,10 +54,8 @@ type Explore = Pick<
 /** Random walks do not end by themselves. */
 const WALKS = 20_000;
 
-export function addCheckCommand(program: Command, setExitCode: (code: number) => void): void {
-  program
-    .command("check")
-    .description("explore the interleavings and memory reorderings of the stack's protocols")
+export function defineCheck(command: Command, setExitCode: (code: number) => void): void {
+  command
     .argument("[harness...]", "names of harnesses (default: all)")
     .addOption(
       new Option("--memory-model <model>", "default: each that the harness is for").choices([

@@ -44,10 +44,8 @@ const HOST: HostPaths = {
 /** A program prints its version in milliseconds; the rest is a loaded machine. */
 const VERSION_TIMEOUT_MS = 20_000;
 
-export function addDoctorCommand(program: Command): void {
-  program
-    .command("doctor")
-    .description("say what of QEMU, trace-cmd and the host's IOMMU is usable here")
+export function defineDoctor(command: Command): void {
+  command
     .option("--json", "print JSON instead of text")
     .action((flags: { readonly json?: true }) => {
       const checks = examine();

@@ -45,10 +45,8 @@ const LINES_PER_SLICE = 4096;
 /** Words in a file are one structure or a few; a longer file is a log. */
 const WORDS_FILE_BYTES_MAX = 2 ** 16;
 
-export function addExplainCommand(program: Command, setExitCode: (code: number) => void): void {
-  program
-    .command("explain")
-    .description("explain SMMUv3 events, commands, STEs, CDs, PTEs and kernel log lines")
+export function defineExplain(command: Command, setExitCode: (code: number) => void): void {
+  command
     .argument("[input...]", "hex words, log lines, or a file; - or nothing for standard input")
     .addOption(
       new Option("--as <kind>", "what the words are (default: guessed)").choices([...KINDS]),

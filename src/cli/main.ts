@@ -4,19 +4,10 @@
  */
 
 import { createRequire } from "node:module";
-import { Command, CommanderError } from "commander";
-import { InputError } from "#analysis";
-import { CaptureError } from "#capture";
-import { addBenchCommand } from "./bench-command.js";
-import { addCalibrateCommand } from "./calibrate-command.js";
-import { addCheckCommand } from "./check-command.js";
-import { addDoctorCommand } from "./doctor.js";
+import { Command, CommanderError, Help } from "commander";
+import { COMMANDS, namedCommand } from "./commands.js";
 import { InterruptedError, UsageError } from "./errors.js";
-import { addExplainCommand } from "./explain-command.js";
 import { printable } from "./printable.js";
-import { addReplayCommand } from "./replay-command.js";
-import { addSimulateCommand } from "./simulate-command.js";
-import { addWalkCommand } from "./walk-command.js";
 
 const HELP = "`iommukit --help` lists the commands, `iommukit COMMAND --help` their options";
 
@@ -36,19 +27,24 @@ export async function runCommandLine(argv: readonly string[]): Promise<void> {
 
 async function run(argv: readonly string[]): Promise<number> {
   let exitCode = 0;
-  const program = createProgram((code) => {
+  const setExitCode = (code: number): void => {
     exitCode = code;
-  });
+  };
   try {
     if (argv.length <= 2) throw new UsageError(`no command given; ${HELP}`);
+    const program = await createProgram(argv.slice(2), setExitCode);
     await program.parseAsync(argv);
     return exitCode;
   } catch (error) {
-    return report(error);
+    return await report(error);
   }
 }
 
-function createProgram(setExitCode: (code: number) => void): Command {
+/** All commands by name, and the one that the arguments name in full. */
+async function createProgram(
+  args: readonly string[],
+  setExitCode: (code: number) => void,
+): Promise<Command> {
   const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
   const program = new Command("iommukit")
     .description("DMA mapping and IOMMUs: replay, time and explore what a machine does")
@@ -56,19 +52,22 @@ function createProgram(setExitCode: (code: number) => void): Command {
     .exitOverride()
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
-  addReplayCommand(program, setExitCode);
-  addBenchCommand(program);
-  addCalibrateCommand(program);
-  addSimulateCommand(program);
-  addExplainCommand(program, setExitCode);
-  addWalkCommand(program, setExitCode);
-  addCheckCommand(program, setExitCode);
-  addDoctorCommand(program);
-  return program;
+  const named = namedCommand(args);
+  for (const { name, description } of COMMANDS) {
+    const command = program.command(name).description(description);
+    if (name === named?.name) (await named.load())(command, setExitCode);
+  }
+  // In the list of commands: those that are not loaded do not know it themselves.
+  const takes = new Map(COMMANDS.map((entry) => [entry.name, entry.takes]));
+  const subcommandTerm = (command: Command): string => {
+    const taken = takes.get(command.name());
+    return taken === undefined ? new Help().subcommandTerm(command) : command.name() + taken;
+  };
+  return program.configureHelp({ subcommandTerm });
 }
 
 /** Says what went wrong in one line and returns the exit code for it. */
-function report(error: unknown): number {
+async function report(error: unknown): Promise<number> {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     // `help nonsense` and `simulate` have no other message than the usage, which is many lines.
@@ -81,8 +80,15 @@ function report(error: unknown): number {
     return EXIT_USAGE;
   }
   if (error instanceof InterruptedError) return EXIT_INTERRUPTED;
+  if (error instanceof UsageError) {
+    say(error.message);
+    return EXIT_USAGE;
+  }
+  // What threw one of theirs has loaded these rooms.
+  const { CaptureError } = await import("#capture");
+  const { InputError } = await import("#analysis");
   if (error instanceof CaptureError && error.code === "ABORTED") return EXIT_INTERRUPTED;
-  if (error instanceof UsageError || error instanceof InputError || error instanceof CaptureError) {
+  if (error instanceof InputError || error instanceof CaptureError) {
     say(error.message);
     return EXIT_USAGE;
   }

@@ -29,10 +29,8 @@ interface ReplayFlags {
 /** The generator of the machine's random numbers starts from 32 bits. */
 const SEED_MAX = 2 ** 32 - 1;
 
-export function addReplayCommand(program: Command, setExitCode: (code: number) => void): void {
-  program
-    .command("replay")
-    .description("replay a capture of DMA mappings in each mode and compare the modes")
+export function defineReplay(command: Command, setExitCode: (code: number) => void): void {
+  command
     .argument(
       "<capture>",
       "trace.dat, ftrace or perf script text, .gz or .zst; - for stdin",

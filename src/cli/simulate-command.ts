@@ -85,10 +85,7 @@ const MTU_MAX = 1500;
 /** How many CPUs a sweep has where nobody says: enough to see the shape. */
 const DEFAULT_SWEEP = [1, 4, 16, 64];
 
-export function addSimulateCommand(program: Command): void {
-  const simulate = program
-    .command("simulate")
-    .description("put a load on a virtual machine in each mode and say what limits it");
+export function defineSimulate(simulate: Command): void {
   addCommonOptions(simulate.command("nvme"))
     .description("fio's jobs on NVMe drives")
     .addOption(

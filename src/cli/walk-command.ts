@@ -44,10 +44,8 @@ const REGISTER_FILE_BYTES_MAX = 2 ** 20;
 /** Bytes of output at a time: a pipe takes 64 KiB. */
 const OUTPUT_BYTES = 2 ** 15;
 
-export function addWalkCommand(program: Command, setExitCode: (code: number) => void): void {
-  program
-    .command("walk")
-    .description("walk the SMMUv3 tables in a memory dump: one address, or all mappings")
+export function defineWalk(command: Command, setExitCode: (code: number) => void): void {
+  command
     .argument("<dump>", "raw RAM or an ELF core, .gz or .zst (unpacked to TMPDIR)", parseFileName)
     .option("--regs <file>", "the SMMU's registers: JSON as fixtures/smmu-dump-a/regs.json")
     .option(
