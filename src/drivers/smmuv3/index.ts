@@ -13,6 +13,7 @@ export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
 export { abortSte, bypassSte, CD_FORMAT, STE_FORMAT, stage1Ste } from "./entry-formats.js";
 export { ENTRY_QUADS, ENTRY_WORDS, type EntryFormat, writeEntry } from "./entry-writer.js";
+export { handleGlobalErrors } from "./gerror.js";
 export { InvalidationKind, InvalidationList, type SmmuInstance } from "./invalidation.js";
 export type { GuestCommands, NestedSmmuDomain, VirtualSmmu } from "./nested.js";
 export type { PageRequestPolicy } from "./page-requests.js";

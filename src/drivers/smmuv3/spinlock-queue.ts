@@ -57,8 +57,8 @@ export class SpinlockQueue implements CommandQueue {
   readonly #report: ReportListener;
   readonly #onIssue: IssueListener | undefined;
   readonly #lock: SpinLock | TicketLock;
-  #prod = 0;
-  #cons = 0;
+  #prod: number;
+  #cons: number;
   /** 32 bits that wrap, as in the MSI's data. */
   #syncNumber = 0;
   #endsInSync = false;
@@ -66,6 +66,8 @@ export class SpinlockQueue implements CommandQueue {
   constructor(mergeSyncs: boolean, lock: QueueSpinlock, options: CommandQueueOptions) {
     this.#lock = lock === "ticket" ? new TicketLock("cmdq") : new SpinLock("cmdq");
     this.#ring = new CommandRing(options);
+    this.#prod = this.#ring.start.prod;
+    this.#cons = this.#ring.start.cons;
     this.#syncWord = options.completion === "msi" ? options.syncWord : undefined;
     this.#event = options.completion === "event" ? options.syncEvent : undefined;
     this.#mergesSyncs = mergeSyncs;

@@ -3,17 +3,47 @@
  * between CONS and PROD in order and completes CMD_SYNCs. Everything that others can see of it
  * is a cell or memory, so that the search knows what depends on what.
  *
- * What commands do is the caller's: `onCommand` is called when one is consumed.
+ * What commands do is the caller's: `onCommand` is called when one is consumed. One may stop it
+ * (Arm IHI 0070, 7.1): CMDQ_CONS stays at it and says why, GERROR.CMDQ_ERR becomes active, and
+ * the same slot is fetched again when GERRORN acknowledges that. While no error is active what
+ * CMDQ_CONS says is unknown; here it is what misleads most, an illegal command.
  */
 
-import { COMMAND_BYTES, Opcode, queueSlot, queueUsed } from "#arch/smmuv3";
-import type { Agent, ExploredAgent, ExploredMachine, RegisterBlock, Routine } from "#machine";
+import {
+  CMDQ_CONS,
+  COMMAND_BYTES,
+  CommandError,
+  deposit,
+  fieldMask,
+  GERROR,
+  Opcode,
+  queueSlot,
+  queueUsed,
+  Register,
+  SyncSignal,
+} from "#arch/smmuv3";
+import type {
+  Agent,
+  ExploredAgent,
+  ExploredMachine,
+  Interrupt,
+  RegisterBlock,
+  Routine,
+} from "#machine";
 import { Cell, Line } from "#machine";
 import { check } from "../harness.js";
 
-/** Where the two registers are, from `base` on. */
-const PROD_OFFSET = 0;
-const CONS_OFFSET = 4;
+const COMMAND_ERROR = fieldMask(GERROR.CMDQ_ERR);
+/** Opcode and CS of a CMD_SYNC, and what they are with a message (Arm IHI 0070, 4.7.3). */
+const SYNC_BITS = 0x30ff;
+const MESSAGE = Opcode.SYNC | (SyncSignal.interrupt << 12);
+const ILLEGAL_CONS = deposit(CMDQ_CONS.ERR, CommandError.illegal);
+
+export interface ConsumerErrors {
+  /** What to stop with at a command that was read; asked again when it goes on there. */
+  readonly errorOf: (words: Uint32Array) => CommandError;
+  readonly interrupt: Interrupt;
+}
 
 export interface ConsumerOptions {
   readonly name?: string;
@@ -24,6 +54,8 @@ export interface ConsumerOptions {
   readonly start?: number;
   /** Sees each command, in the event in which it is read; may go on to do what it says. */
   readonly onCommand: (agent: ExploredAgent, words: Uint32Array) => Routine | undefined;
+  /** Commands may stop it; none does where not given. */
+  readonly errors?: ConsumerErrors;
   /** A CPU moved PROD by so many slots. */
   readonly onPublish?: (cpuId: number, slots: number) => void;
   readonly onConsRead?: () => void;
@@ -32,24 +64,31 @@ export interface ConsumerOptions {
 export class CommandConsumer implements RegisterBlock {
   readonly name: string;
   readonly base: number;
-  readonly sizeBytes = 8;
+  readonly sizeBytes = 0x100;
   readonly announces = true;
   readonly prodRegister: number;
   readonly consRegister: number;
   readonly prod: Cell;
+  /** With the reason in its upper bits where commands may stop it. */
   readonly cons: Cell;
+  readonly gerror: Cell;
+  readonly gerrorn: Cell;
   readonly #machine: ExploredMachine;
   readonly #options: ConsumerOptions;
   readonly #words = new Uint32Array(4);
 
   constructor(machine: ExploredMachine, options: ConsumerOptions) {
     const line = new Line("smmu registers");
+    const { base, start = 0, errors } = options;
     this.name = options.name ?? "smmu";
-    this.base = options.base;
-    this.prodRegister = options.base + PROD_OFFSET;
-    this.consRegister = options.base + CONS_OFFSET;
-    this.prod = new Cell(line, `${this.name} PROD`, options.start ?? 0);
-    this.cons = new Cell(line, `${this.name} CONS`, options.start ?? 0);
+    this.base = base;
+    this.prodRegister = base + Register.CMDQ_PROD;
+    this.consRegister = base + Register.CMDQ_CONS;
+    this.prod = new Cell(line, `${this.name} PROD`, start);
+    const reason = errors === undefined ? 0 : ILLEGAL_CONS;
+    this.cons = new Cell(line, `${this.name} CONS`, start | reason);
+    this.gerror = new Cell(line, `${this.name} GERROR`);
+    this.gerrorn = new Cell(line, `${this.name} GERRORN`);
     this.#machine = machine;
     this.#options = options;
     machine.registers.add(this);
@@ -57,12 +96,16 @@ export class CommandConsumer implements RegisterBlock {
   }
 
   read32(offset: number): number {
-    if (offset === CONS_OFFSET) this.#options.onConsRead?.();
-    return this.#machine.observe(offset === PROD_OFFSET ? this.prod : this.cons);
+    if (offset === Register.CMDQ_CONS) this.#options.onConsRead?.();
+    return this.#machine.observe(this.#cellOf(offset));
   }
 
   write32(offset: number, value: number, by: Agent): void {
-    check(offset === PROD_OFFSET, "software writes PROD only");
+    if (offset === Register.GERRORN) {
+      by.poke(this.gerrorn, value);
+      return;
+    }
+    check(offset === Register.CMDQ_PROD, "software writes PROD and GERRORN only");
     const { sizeLg2 } = this.#options;
     const cons = this.#machine.observe(this.cons);
     const before = this.prod.value;
@@ -82,12 +125,21 @@ export class CommandConsumer implements RegisterBlock {
     throw new Error("registers of the queue have 32 bits");
   }
 
+  #cellOf(offset: number): Cell {
+    if (offset === Register.CMDQ_CONS) return this.cons;
+    if (offset === Register.GERROR) return this.gerror;
+    if (offset === Register.GERRORN) return this.gerrorn;
+    check(offset === Register.CMDQ_PROD, "software reads the registers that there are");
+    return this.prod;
+  }
+
   *#run(agent: ExploredAgent): Routine {
-    const { ring, sizeLg2, onCommand } = this.#options;
+    const { ring, sizeLg2, onCommand, errors } = this.#options;
     const words = this.#words;
     const mask = 2 * 2 ** sizeLg2 - 1;
     // Only this agent moves it.
-    let cons = this.cons.value;
+    let cons = this.cons.value & mask;
+    let reason = this.cons.value - cons;
     const hasCommand = (prod: number): boolean => prod !== cons;
     for (;;) {
       let prod = yield* agent.idleUntil(this.prod, hasCommand);
@@ -97,18 +149,36 @@ export class CommandConsumer implements RegisterBlock {
         words[1] = agent.hi;
         words[2] = yield* agent.read64(at + 8);
         words[3] = agent.hi;
+        const error = errors?.errorOf(words) ?? CommandError.none;
+        if (errors !== undefined && error !== CommandError.none) {
+          reason = deposit(CMDQ_CONS.ERR, error);
+          agent.poke(this.cons, cons | reason);
+          yield* this.#stop(agent, errors.interrupt);
+          continue;
+        }
         const work = onCommand(agent, words);
         if (work !== undefined) yield* work;
         // A CMD_SYNC with an MSI: complete when that is written.
-        const messageAddress = (words[0] & 0xff) === Opcode.SYNC ? messageOf(words) : 0;
+        const messageAddress = messageOf(words);
         if (messageAddress !== 0) yield* agent.write32(messageAddress, words[1]);
         cons = (cons + 1) & mask;
-        agent.poke(this.cons, cons);
+        agent.poke(this.cons, cons | reason);
       }
     }
   }
+
+  /** Raises the error, and waits until it is acknowledged. */
+  *#stop(agent: ExploredAgent, interrupt: Interrupt): Routine {
+    const raised = this.gerror.value ^ COMMAND_ERROR;
+    agent.poke(this.gerror, raised);
+    agent.raise(interrupt);
+    const isAcknowledged = (gerrorn: number): boolean => ((gerrorn ^ raised) & COMMAND_ERROR) === 0;
+    yield* agent.idleUntil(this.gerrorn, isAcknowledged);
+  }
 }
 
+/** Where a CMD_SYNC's message goes; 0 for one without, and for other commands. */
 function messageOf(words: Uint32Array): number {
-  return words[2] + words[3] * 2 ** 32;
+  const isMessage = (words[0] & SYNC_BITS) === MESSAGE;
+  return isMessage ? words[2] + words[3] * 2 ** 32 : 0;
 }

@@ -7,7 +7,6 @@
  * list was consumed.
  */
 
-import { COMMAND_WORDS, Opcode } from "#arch/smmuv3";
 import {
   CommandBatch,
   type CommandQueue,
@@ -15,25 +14,13 @@ import {
   type ReservationKind,
   type SyncCompletion,
 } from "#drivers/smmuv3";
-import {
-  type Cell,
-  type ExploredAgent,
-  type ExploredMachine,
-  loneCell,
-  type MemoryModel,
-  type Routine,
-} from "#machine";
+import type { ExploredAgent, ExploredMachine, MemoryModel, Routine } from "#machine";
 import { CommandConsumer } from "../hardware/command-consumer.js";
+import { CommandLists, type List, type Lists } from "../hardware/command-lists.js";
 import { check, type Harness, type Reach, type Scenario } from "../harness.js";
 
 const RING = 0x1_0000;
 const REGISTERS = 0x9_0000;
-
-/** One list of commands: how many, and whether with a CMD_SYNC. */
-interface List {
-  readonly length: number;
-  readonly sync: boolean;
-}
 
 interface Shape {
   readonly name: string;
@@ -44,7 +31,7 @@ interface Shape {
   readonly completion: SyncCompletion;
   readonly reservation: ReservationKind;
   /** By CPU. */
-  readonly lists: readonly (readonly List[])[];
+  readonly lists: Lists;
   readonly goals: readonly string[];
   /** All where not given. */
   readonly memoryModels?: readonly MemoryModel[];
@@ -147,15 +134,10 @@ const SHAPES: readonly Shape[] = [
 
 class Bench {
   readonly queue: CommandQueue;
-  readonly #machine: ExploredMachine;
+  readonly lists: CommandLists;
   readonly #shape: Shape;
   readonly #reach: Reach;
   readonly #batches: readonly CommandBatch[];
-  /** By CPU: lists of it that the hardware has consumed to their last command. */
-  readonly #consumed: readonly Cell[];
-  // What only the hardware looks at: how far each CPU's lists have come, and the list under way.
-  readonly #next: { list: number; position: number }[];
-  #current = -1;
 
   constructor(
     machine: ExploredMachine,
@@ -163,19 +145,18 @@ class Bench {
     reach: Reach,
     batches: readonly CommandBatch[],
   ) {
-    this.#machine = machine;
+    const { sizeLg2, start, completion, reservation } = shape;
+    const lists = new CommandLists(machine, shape.lists, true);
+    this.lists = lists;
     this.#shape = shape;
     this.#reach = reach;
     this.#batches = batches;
-    this.#consumed = shape.lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} consumed`));
-    this.#next = shape.lists.map(() => ({ list: 0, position: 0 }));
-    const { sizeLg2, start, completion, reservation } = shape;
     const consumer = new CommandConsumer(machine, {
       base: REGISTERS,
       ring: RING,
       sizeLg2,
       start,
-      onCommand: (agent, words) => this.#onCommand(agent, words),
+      onCommand: (agent, words) => lists.consume(agent, words),
       onPublish: (cpuId, slots) => this.#onPublish(cpuId, slots),
       onConsRead: () => completion === "msi" && reach("a CPU waits for room"),
     });
@@ -196,68 +177,19 @@ class Bench {
   }
 
   *issueAll(cpu: ExploredAgent): Routine {
-    const lists = this.#shape.lists[cpu.id];
-    for (let list = 0; list < lists.length; list++) {
-      const { length, sync } = lists[list];
-      const batch = this.#batches[cpu.id];
-      batch.count = 0;
-      for (let position = 0; position < length; position++) fill(batch, cpu, list, position);
-      const completed = yield* this.queue.issue(cpu, batch, sync);
-      check(completed, "a CMD_SYNC completes");
-      if (!sync) continue;
-      const consumed = this.#machine.observe(this.#consumed[cpu.id]);
-      check(consumed > list, "a CMD_SYNC completes after all commands before it");
+    const { lists } = this;
+    const batch = this.#batches[cpu.id];
+    for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
+      lists.fill(batch, cpu, list);
+      check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
+      if (sync) lists.checkConsumed(cpu.id, list);
     }
-  }
-
-  atEnd(): void {
-    this.#shape.lists.forEach((lists, cpuId) => {
-      const consumed = this.#consumed[cpuId].value;
-      check(consumed === lists.length, `no list is lost: cpu${cpuId} has ${consumed} consumed`);
-    });
   }
 
   #onPublish(cpuId: number, slots: number): void {
     const own = Math.max(...this.#shape.lists[cpuId].map(({ length }) => length + 1));
-    const goal = slots > own ? TWO_LISTS : ONE_LIST;
-    this.#reach(goal);
+    this.#reach(slots > own ? TWO_LISTS : ONE_LIST);
   }
-
-  #onCommand(agent: ExploredAgent, words: Uint32Array): undefined {
-    const opcode = words[0] & 0xff;
-    if (opcode === Opcode.SYNC) {
-      this.#endList(agent);
-      return;
-    }
-    check(opcode === Opcode.PREFETCH_CONFIG, "a slot is written before the hardware reads it");
-    const [cpuId, list, position] = [words[1], words[2], words[3]];
-    if (this.#current < 0) this.#current = cpuId;
-    check(this.#current === cpuId, "lists do not interleave");
-    const next = this.#next[cpuId];
-    const isNext = next.list === list && next.position === position;
-    check(isNext, "each command arrives once, in its CPU's order");
-    next.position++;
-    const { length, sync } = this.#shape.lists[cpuId][list];
-    if (next.position === length && !sync) this.#endList(agent);
-  }
-
-  #endList(agent: ExploredAgent): void {
-    check(this.#current >= 0, "a CMD_SYNC follows its list");
-    const next = this.#next[this.#current];
-    const { length } = this.#shape.lists[this.#current][next.list];
-    check(next.position === length, "a CMD_SYNC follows the whole of its list");
-    agent.poke(this.#consumed[this.#current], ++next.list);
-    next.position = 0;
-    this.#current = -1;
-  }
-}
-
-function fill(batch: CommandBatch, cpu: ExploredAgent, list: number, position: number): void {
-  const at = batch.append(cpu);
-  batch.words[at] = Opcode.PREFETCH_CONFIG;
-  batch.words[at + 1] = cpu.id;
-  batch.words[at + 2] = list;
-  batch.words[at + COMMAND_WORDS - 1] = position;
 }
 
 function harnessOf(shape: Shape): Harness {
@@ -275,7 +207,7 @@ function harnessOf(shape: Shape): Harness {
       shape.lists.forEach((_, cpuId) => {
         machine.start(cpuId, (cpu) => bench.issueAll(cpu));
       });
-      return { atEnd: () => bench.atEnd() };
+      return { atEnd: () => bench.lists.checkAtEnd() };
     },
   };
 }

@@ -1,6 +1,7 @@
 /** All harnesses, by name. */
 
 import type { Harness } from "../harness.js";
+import { commandErrorHarnesses } from "./command-errors.js";
 import { commandQueueHarnesses } from "./command-queue.js";
 import { entryHarnesses } from "./entry-update.js";
 import { flushQueueHarnesses } from "./flush-queue.js";
@@ -14,6 +15,7 @@ import { rcuHarnesses } from "./rcu.js";
 import { spinlockQueueHarness } from "./spinlock-queue.js";
 
 export const HARNESSES: readonly Harness[] = [
+  ...commandErrorHarnesses,
   ...commandQueueHarnesses,
   ...entryHarnesses,
   ...flushQueueHarnesses,

@@ -1,5 +1,6 @@
 /** All mutants, by name. */
 
+import { commandErrorMutants } from "./command-errors.js";
 import { commandQueueMutants } from "./command-queue.js";
 import { entryMutants } from "./entry-update.js";
 import { flushQueueMutants } from "./flush-queue.js";
@@ -11,6 +12,7 @@ import { pageFaultMutants } from "./page-faults.js";
 import { pageTableMutants } from "./page-table.js";
 
 export const MUTANTS: readonly Mutant[] = [
+  ...commandErrorMutants,
   ...commandQueueMutants,
   ...entryMutants,
   ...flushQueueMutants,

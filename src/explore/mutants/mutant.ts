@@ -21,6 +21,8 @@ export interface Mutant {
   /** Text that occurs exactly once in it, and what stands there instead. */
   readonly find: string;
   readonly replace: string;
+  /** A second place in the file, for a fault that takes two. */
+  readonly also?: Pick<Mutant, "find" | "replace">;
 }
 
 /** The patch does not fit the file any more. */
@@ -36,15 +38,24 @@ export function buildFolder(): URL {
 
 /** The patched text of the mutant's file; throws if the patch does not fit exactly once. */
 export function patched(mutant: Mutant): string {
-  const text = readFileSync(new URL(mutant.file, buildFolder()), "utf8");
-  const parts = text.split(mutant.find);
+  const { file, also } = mutant;
+  const text = patchOnce(mutant, mutant, readFileSync(new URL(file, buildFolder()), "utf8"));
+  return also === undefined ? text : patchOnce(mutant, also, text);
+}
+
+function patchOnce(
+  { name, file }: Mutant,
+  { find, replace }: Pick<Mutant, "find" | "replace">,
+  text: string,
+): string {
+  const parts = text.split(find);
   if (parts.length !== 2) {
     throw new MutantError(
-      `mutant ${mutant.name}: its text occurs ${parts.length - 1} times in dist/${mutant.file}, ` +
+      `mutant ${name}: its text occurs ${parts.length - 1} times in dist/${file}, ` +
         "not once; adapt the patch to the code",
     );
   }
-  return parts.join(mutant.replace);
+  return parts.join(replace);
 }
 
 let isRegistered = false;

@@ -1,0 +1,159 @@
+/**
+ * Lists of commands that say who issued them, and the hardware's view of them: each is consumed
+ * once, in its CPU's order, and, where the queue promises it, not mixed with others.
+ *
+ * A list may hold a command that the hardware stops at: an illegal one, which somebody has to
+ * replace by a CMD_SYNC, or one whose first fetch is aborted.
+ *
+ * `CommandLists` owns what was consumed; only the hardware looks at it, but for the cells.
+ */
+
+import { COMMAND_WORDS, CommandError, Opcode } from "#arch/smmuv3";
+import type { CommandBatch } from "#drivers/smmuv3";
+import { type Cell, type Cpu, type ExploredAgent, type ExploredMachine, loneCell } from "#machine";
+import { check } from "../harness.js";
+
+/** No command of the architecture (Arm IHI 0070, 4.1.1). */
+const ILLEGAL = 0xff;
+/** Lists and positions are numbered from 1 in commands: a CMD_SYNC has zeros there. */
+const FIRST = 1;
+
+/**
+ * How many commands, whether with a CMD_SYNC, and what is wrong with the first one, or, for the
+ * time-out, with the CMD_SYNC of a whole list.
+ */
+export interface List {
+  readonly length: number;
+  readonly sync: boolean;
+  readonly error?: "illegal" | "fetch abort" | "ATC time-out";
+}
+
+const NO_ERROR: Pick<List, "error"> = {};
+
+/** By CPU. */
+export type Lists = readonly (readonly List[])[];
+
+export class CommandLists {
+  readonly #machine: ExploredMachine;
+  readonly #lists: Lists;
+  readonly #isWhole: boolean;
+  /** By CPU: lists of it that the hardware has consumed to their last command. */
+  readonly #consumed: readonly Cell[];
+  /** By CPU: how far its lists have come. */
+  readonly #next: { list: number; position: number }[];
+  /** The CPU whose list is under way, where lists are whole; -1 between lists. */
+  #current = -1;
+  /** The CPU whose command the hardware has stopped at. */
+  #stoppedAt = -1;
+  /** CMD_SYNCs consumed, but for those in the place of illegal commands. */
+  syncCount = 0;
+
+  /** `isWhole`: lists are not mixed, and each has its CMD_SYNC right behind it. */
+  constructor(machine: ExploredMachine, lists: Lists, isWhole: boolean) {
+    this.#machine = machine;
+    this.#lists = lists;
+    this.#isWhole = isWhole;
+    this.#consumed = lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} consumed`));
+    this.#next = lists.map(() => ({ list: 0, position: 0 }));
+  }
+
+  /** Puts the commands of the CPU's list into the batch. */
+  fill(batch: CommandBatch, cpu: Cpu, list: number): void {
+    const { length, error } = this.#lists[cpu.id][list];
+    batch.count = 0;
+    for (let position = 0; position < length; position++) {
+      const at = batch.append(cpu);
+      const isIllegal = error === "illegal" && position === 0;
+      batch.words[at] = isIllegal ? ILLEGAL : Opcode.PREFETCH_CONFIG;
+      batch.words[at + 1] = cpu.id;
+      batch.words[at + 2] = list + FIRST;
+      batch.words[at + COMMAND_WORDS - 1] = position + FIRST;
+    }
+  }
+
+  /** For a CPU whose CMD_SYNC behind the list has completed. */
+  checkConsumed(cpuId: number, list: number): void {
+    const consumed = this.#machine.observe(this.#consumed[cpuId]);
+    check(consumed > list, "a CMD_SYNC completes after all commands before it");
+  }
+
+  checkAtEnd(): void {
+    this.#lists.forEach((lists, cpuId) => {
+      const consumed = this.#consumed[cpuId].value;
+      check(consumed === lists.length, `no list is lost: cpu${cpuId} has ${consumed} consumed`);
+    });
+  }
+
+  /** What the hardware stops with at a command that it has fetched, the first time. */
+  errorOf(words: Uint32Array): CommandError {
+    if (this.#stoppedAt >= 0) return CommandError.none;
+    const [word, cpuId, list, position] = words;
+    if ((word & 0xff) === Opcode.SYNC) return this.#syncError();
+    const isFirst = word === ILLEGAL || (word === Opcode.PREFETCH_CONFIG && position === FIRST);
+    const { error } = (isFirst ? this.#lists[cpuId]?.[list - FIRST] : undefined) ?? NO_ERROR;
+    if (error === undefined || error === "ATC time-out") return CommandError.none;
+    this.#stoppedAt = cpuId;
+    return error === "illegal" ? CommandError.illegal : CommandError.fetchAbort;
+  }
+
+  #syncError(): CommandError {
+    const cpuId = this.#current;
+    const { error } = cpuId < 0 ? NO_ERROR : this.#lists[cpuId][this.#next[cpuId].list];
+    if (error !== "ATC time-out") return CommandError.none;
+    this.#stoppedAt = cpuId;
+    return CommandError.atcInvalidationTimeout;
+  }
+
+  /** The hardware consumes a command. */
+  consume(agent: ExploredAgent, words: Uint32Array): undefined {
+    const opcode = words[0] & 0xff;
+    const stoppedAt = this.#stoppedAt;
+    this.#stoppedAt = -1;
+    if (stoppedAt >= 0 && this.#replaces(agent, stoppedAt, opcode)) return;
+    if (opcode === Opcode.SYNC) {
+      this.syncCount++;
+      if (this.#isWhole) this.#endWhole(agent);
+      return;
+    }
+    check(opcode === Opcode.PREFETCH_CONFIG, "a slot is written before the hardware reads it");
+    this.#count(agent, words[1], words[2] - FIRST, words[3] - FIRST);
+  }
+
+  /** It goes on where it stopped: whether this is in the place of an illegal command. */
+  #replaces(agent: ExploredAgent, cpuId: number, opcode: number): boolean {
+    const { list, position } = this.#next[cpuId];
+    if (this.#lists[cpuId][list].error !== "illegal") return false;
+    check(opcode === Opcode.SYNC, "an illegal command is a CMD_SYNC when the hardware goes on");
+    this.#count(agent, cpuId, list, position);
+    return true;
+  }
+
+  #count(agent: ExploredAgent, cpuId: number, list: number, position: number): void {
+    if (this.#isWhole) {
+      if (this.#current < 0) this.#current = cpuId;
+      check(this.#current === cpuId, "lists do not interleave");
+    }
+    const next = this.#next[cpuId];
+    const isNext = next.list === list && next.position === position;
+    check(isNext, "each command arrives once, in its CPU's order");
+    next.position++;
+    const { length, sync } = this.#lists[cpuId][list];
+    const isEnd = next.position === length && !(this.#isWhole && sync);
+    if (isEnd) this.#end(agent, cpuId);
+  }
+
+  #endWhole(agent: ExploredAgent): void {
+    check(this.#current >= 0, "a CMD_SYNC follows its list");
+    const next = this.#next[this.#current];
+    const { length } = this.#lists[this.#current][next.list];
+    check(next.position === length, "a CMD_SYNC follows the whole of its list");
+    this.#end(agent, this.#current);
+  }
+
+  #end(agent: ExploredAgent, cpuId: number): void {
+    const next = this.#next[cpuId];
+    agent.poke(this.#consumed[cpuId], ++next.list);
+    next.position = 0;
+    this.#current = -1;
+  }
+}
