@@ -7,6 +7,7 @@ export {
   type CommandQueueKind,
   type CommandQueueOptions,
   createCommandQueue,
+  type QueueSpinlock,
   type ReservationKind,
 } from "./command-queue.js";
 export type { SmmuDomain } from "./domain.js";

@@ -37,9 +37,9 @@ export class CommandLists {
   readonly #machine: ExploredMachine;
   readonly #lists: Lists;
   readonly #isWhole: boolean;
-  /** By CPU: lists of it that the hardware has consumed to their last command. */
-  readonly #consumed: readonly Cell[];
-  /** By CPU: how far its lists have come. */
+  /** By CPU: lists of it that a CMD_SYNC behind them has completed. */
+  readonly #completed: readonly Cell[];
+  /** By CPU: how far its lists have been consumed. */
   readonly #next: { list: number; position: number }[];
   /** The CPU whose list is under way, where lists are whole; -1 between lists. */
   #current = -1;
@@ -53,7 +53,7 @@ export class CommandLists {
     this.#machine = machine;
     this.#lists = lists;
     this.#isWhole = isWhole;
-    this.#consumed = lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} consumed`));
+    this.#completed = lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} completed`));
     this.#next = lists.map(() => ({ list: 0, position: 0 }));
   }
 
@@ -72,14 +72,14 @@ export class CommandLists {
   }
 
   /** For a CPU whose CMD_SYNC behind the list has completed. */
-  checkConsumed(cpuId: number, list: number): void {
-    const consumed = this.#machine.observe(this.#consumed[cpuId]);
-    check(consumed > list, "a CMD_SYNC completes after all commands before it");
+  checkCompleted(cpuId: number, list: number): void {
+    const completed = this.#machine.observe(this.#completed[cpuId]);
+    check(completed > list, "a CMD_SYNC completes after all commands before it");
   }
 
   checkAtEnd(): void {
     this.#lists.forEach((lists, cpuId) => {
-      const consumed = this.#consumed[cpuId].value;
+      const consumed = this.#next[cpuId].list;
       check(consumed === lists.length, `no list is lost: cpu${cpuId} has ${consumed} consumed`);
     });
   }
@@ -109,26 +109,25 @@ export class CommandLists {
     const opcode = words[0] & 0xff;
     const stoppedAt = this.#stoppedAt;
     this.#stoppedAt = -1;
-    if (stoppedAt >= 0 && this.#replaces(agent, stoppedAt, opcode)) return;
+    if (stoppedAt >= 0 && this.#replaces(stoppedAt, opcode)) return;
     if (opcode === Opcode.SYNC) {
-      this.syncCount++;
-      if (this.#isWhole) this.#endWhole(agent);
+      this.#sync(agent);
       return;
     }
     check(opcode === Opcode.PREFETCH_CONFIG, "a slot is written before the hardware reads it");
-    this.#count(agent, words[1], words[2] - FIRST, words[3] - FIRST);
+    this.#count(words[1], words[2] - FIRST, words[3] - FIRST);
   }
 
   /** It goes on where it stopped: whether this is in the place of an illegal command. */
-  #replaces(agent: ExploredAgent, cpuId: number, opcode: number): boolean {
+  #replaces(cpuId: number, opcode: number): boolean {
     const { list, position } = this.#next[cpuId];
     if (this.#lists[cpuId][list].error !== "illegal") return false;
     check(opcode === Opcode.SYNC, "an illegal command is a CMD_SYNC when the hardware goes on");
-    this.#count(agent, cpuId, list, position);
+    this.#count(cpuId, list, position);
     return true;
   }
 
-  #count(agent: ExploredAgent, cpuId: number, list: number, position: number): void {
+  #count(cpuId: number, list: number, position: number): void {
     if (this.#isWhole) {
       if (this.#current < 0) this.#current = cpuId;
       check(this.#current === cpuId, "lists do not interleave");
@@ -138,21 +137,31 @@ export class CommandLists {
     check(isNext, "each command arrives once, in its CPU's order");
     next.position++;
     const { length, sync } = this.#lists[cpuId][list];
-    const isEnd = next.position === length && !(this.#isWhole && sync);
-    if (isEnd) this.#end(agent, cpuId);
+    if (next.position < length || (this.#isWhole && sync)) return;
+    this.#end(cpuId);
   }
 
-  #endWhole(agent: ExploredAgent): void {
+  /** All commands before it are complete, whoever issued them. */
+  #sync(agent: ExploredAgent): void {
+    this.syncCount++;
+    if (this.#isWhole) this.#endWhole();
+    for (const [cpuId, cell] of this.#completed.entries()) {
+      const { list } = this.#next[cpuId];
+      if (cell.value !== list) agent.poke(cell, list);
+    }
+  }
+
+  #endWhole(): void {
     check(this.#current >= 0, "a CMD_SYNC follows its list");
     const next = this.#next[this.#current];
     const { length } = this.#lists[this.#current][next.list];
     check(next.position === length, "a CMD_SYNC follows the whole of its list");
-    this.#end(agent, this.#current);
+    this.#end(this.#current);
   }
 
-  #end(agent: ExploredAgent, cpuId: number): void {
+  #end(cpuId: number): void {
     const next = this.#next[cpuId];
-    agent.poke(this.#consumed[cpuId], ++next.list);
+    next.list++;
     next.position = 0;
     this.#current = -1;
   }

@@ -193,7 +193,7 @@ class Bench {
     for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
       lists.fill(batch, cpu, list);
       check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
-      if (sync) lists.checkConsumed(cpu.id, list);
+      if (sync) lists.checkCompleted(cpu.id, list);
     }
   }
 

@@ -12,7 +12,7 @@ import { pageFaultReuseHarness } from "./page-fault-reuse.js";
 import { pageFaultHarnesses } from "./page-faults.js";
 import { pageTableHarnesses } from "./page-table.js";
 import { rcuHarnesses } from "./rcu.js";
-import { spinlockQueueHarness } from "./spinlock-queue.js";
+import { spinlockQueueHarnesses } from "./spinlock-queue.js";
 
 export const HARNESSES: readonly Harness[] = [
   ...commandErrorHarnesses,
@@ -26,7 +26,7 @@ export const HARNESSES: readonly Harness[] = [
   pageFaultReuseHarness,
   ...pageTableHarnesses,
   ...rcuHarnesses,
-  spinlockQueueHarness,
+  ...spinlockQueueHarnesses,
 ];
 
 export function findHarness(name: string): Harness | undefined {

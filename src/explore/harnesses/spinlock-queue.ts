@@ -1,63 +1,178 @@
 /**
- * The command queue behind one spinlock: a CPU whose CMD_SYNC has completed finds its command
- * consumed. Lists of several CPUs may interleave here, unlike in the lock-less queue.
+ * The command queue behind one spinlock (checklist lines 1, 2 and 4): commands of several CPUs may
+ * mix here, unlike in the lock-less queue, but each CPU's are in its order, none is lost, and a
+ * CPU whose CMD_SYNC has completed finds its list consumed.
  */
 
-import { Opcode } from "#arch/smmuv3";
-import { CommandBatch, createCommandQueue } from "#drivers/smmuv3";
-import { type Cpu, loneCell, type Routine } from "#machine";
+import {
+  CommandBatch,
+  type CommandQueue,
+  createCommandQueue,
+  type QueueSpinlock,
+  type SyncCompletion,
+} from "#drivers/smmuv3";
+import type { ExploredAgent, ExploredMachine, Routine } from "#machine";
 import { CommandConsumer } from "../hardware/command-consumer.js";
-import { check, type Harness } from "../harness.js";
+import { CommandLists, type List, type Lists } from "../hardware/command-lists.js";
+import { check, type Harness, type Reach } from "../harness.js";
 
 const RING = 0x1_0000;
 const SYNC_WORD = 0x2_0000;
 const REGISTERS = 0x9_0000;
-/** Room for all: polling for room makes far too many executions. */
-const SIZE_LG2 = 2;
-const CPUS = 2;
 
-export const spinlockQueueHarness: Harness = {
-  name: "spinlock-queue-merge",
-  title: "command queue behind a spinlock, 2 CPUs whose CMD_SYNCs may be merged",
-  memoryModels: ["sc", "tso", "weak"],
-  machine: { cpus: CPUS },
-  goals: ["CMD_SYNCs: 1", "CMD_SYNCs: 2"],
-  setup(machine, reach) {
-    const consumed = [0, 1].map((id) => loneCell(`command of cpu${id} consumed`));
-    const syncs = loneCell("CMD_SYNCs consumed");
+interface Shape {
+  readonly name: string;
+  readonly title: string;
+  readonly sizeLg2: number;
+  readonly start: number;
+  readonly completion: SyncCompletion;
+  /** As from 4.20 on; without it every list has a CMD_SYNC of its own. */
+  readonly mergeSyncs: boolean;
+  /** Queued where not given, as from 4.19 on; ticket locks make fewer executions. */
+  readonly lock?: QueueSpinlock;
+  readonly lists: Lists;
+  readonly goals: readonly string[];
+}
+
+const SYNCED: List = { length: 1, sync: true };
+const BARE: List = { length: 1, sync: false };
+
+const ROOM = "a CPU waits for room";
+
+const SHAPES: readonly Shape[] = [
+  {
+    name: "spinlock-queue-merge",
+    title: "command queue behind a spinlock, 2 CPUs whose CMD_SYNCs may be merged",
+    // Room for all: polling for room makes far too many executions.
+    sizeLg2: 2,
+    start: 0,
+    completion: "msi",
+    mergeSyncs: true,
+    lists: [[SYNCED], [SYNCED]],
+    goals: ["CMD_SYNCs: 1", "CMD_SYNCs: 2"],
+  },
+  {
+    name: "spinlock-queue",
+    title: "command queue behind a ticket lock, 2 CPUs with a CMD_SYNC each, across the wrap",
+    sizeLg2: 2,
+    start: 6,
+    completion: "msi",
+    mergeSyncs: false,
+    lock: "ticket",
+    lists: [[SYNCED], [SYNCED]],
+    goals: ["CMD_SYNCs: 2"],
+  },
+  {
+    name: "spinlock-queue-full",
+    title: "command queue of 2 slots behind a spinlock: the CPU that needs a third polls for room",
+    sizeLg2: 1,
+    start: 2,
+    completion: "msi",
+    mergeSyncs: false,
+    lists: [[SYNCED], [BARE]],
+    goals: ["CMD_SYNCs: 1", ROOM],
+  },
+  {
+    name: "spinlock-queue-poll",
+    title: "command queue of 2 slots whose CPUs wait for their CMD_SYNC with the lock held",
+    sizeLg2: 1,
+    start: 2,
+    completion: "poll",
+    mergeSyncs: false,
+    lock: "ticket",
+    lists: [[SYNCED], [SYNCED]],
+    goals: ["CMD_SYNCs: 2"],
+  },
+  {
+    name: "spinlock-queue-laps",
+    title: "command queue of 4 slots behind a ticket lock, 3 lists that need more than a lap",
+    sizeLg2: 2,
+    start: 0,
+    completion: "msi",
+    mergeSyncs: false,
+    lock: "ticket",
+    lists: [[SYNCED, SYNCED], [SYNCED]],
+    goals: ["CMD_SYNCs: 3", ROOM],
+  },
+];
+
+class Bench {
+  readonly queue: CommandQueue;
+  readonly lists: CommandLists;
+  readonly #shape: Shape;
+  readonly #reach: Reach;
+  readonly #batches: readonly CommandBatch[];
+
+  constructor(
+    machine: ExploredMachine,
+    shape: Shape,
+    reach: Reach,
+    batches: readonly CommandBatch[],
+  ) {
+    const { sizeLg2, start, completion, mergeSyncs, lock = "queued" } = shape;
+    const lists = new CommandLists(machine, shape.lists, false);
+    this.lists = lists;
+    this.#shape = shape;
+    this.#reach = reach;
+    this.#batches = batches;
     const consumer = new CommandConsumer(machine, {
       base: REGISTERS,
       ring: RING,
-      sizeLg2: SIZE_LG2,
-      onCommand(agent, words): undefined {
-        const cell = (words[0] & 0xff) === Opcode.SYNC ? syncs : consumed[words[1]];
-        agent.poke(cell, machine.observe(cell) + 1);
-      },
+      sizeLg2,
+      start,
+      onCommand: (agent, words) => lists.consume(agent, words),
+      onConsRead: () => completion === "msi" && reach(ROOM),
     });
-    const queue = createCommandQueue(
-      { kind: "spinlock", mergeSyncs: true },
+    this.queue = createCommandQueue(
+      { kind: "spinlock", mergeSyncs, lock },
       {
         ring: RING,
-        sizeLg2: SIZE_LG2,
+        sizeLg2,
+        start: { prod: start, cons: start },
         listCommandsMax: 1,
         prodRegister: consumer.prodRegister,
         consRegister: consumer.consRegister,
-        cpuCount: CPUS,
-        completion: "msi",
+        cpuCount: shape.lists.length,
+        completion,
         syncWord: SYNC_WORD,
         report: (what) => check(false, `the queue reports nothing, but: ${what.kind}`),
       },
     );
-    function* issue(cpu: Cpu): Routine {
-      const batch = new CommandBatch();
-      const at = batch.append(cpu);
-      batch.words[at] = Opcode.PREFETCH_CONFIG;
-      batch.words[at + 1] = cpu.id;
-      check(yield* queue.issue(cpu, batch, true), "a CMD_SYNC completes");
-      const count = machine.observe(consumed[cpu.id]);
-      check(count === 1, "a CMD_SYNC completes after the command before it, consumed once");
+  }
+
+  *issueAll(cpu: ExploredAgent): Routine {
+    const { lists } = this;
+    const batch = this.#batches[cpu.id];
+    for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
+      lists.fill(batch, cpu, list);
+      check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
+      if (sync) lists.checkCompleted(cpu.id, list);
     }
-    for (let id = 0; id < CPUS; id++) machine.start(id, issue);
-    return { atEnd: () => reach(`CMD_SYNCs: ${syncs.value}`) };
-  },
-};
+  }
+
+  atEnd(): void {
+    this.lists.checkAtEnd();
+    this.#reach(`CMD_SYNCs: ${this.lists.syncCount}`);
+  }
+}
+
+function harnessOf(shape: Shape): Harness {
+  // Reused from execution to execution: `fill` empties one before it fills it.
+  const batches = shape.lists.map(() => new CommandBatch());
+  return {
+    name: shape.name,
+    title: shape.title,
+    memoryModels: ["sc", "tso", "weak"],
+    machine: { cpus: shape.lists.length },
+    goals: shape.goals,
+    setup(machine, reach) {
+      const bench = new Bench(machine, shape, reach, batches);
+      shape.lists.forEach((_, cpuId) => {
+        machine.start(cpuId, (cpu) => bench.issueAll(cpu));
+      });
+      return { atEnd: () => bench.atEnd() };
+    },
+  };
+}
+
+export const spinlockQueueHarnesses: readonly Harness[] = SHAPES.map(harnessOf);

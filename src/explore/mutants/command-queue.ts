@@ -5,7 +5,6 @@ import type { Mutant } from "./mutant.js";
 const QUEUE = "drivers/smmuv3/lockless-queue.js";
 const RESERVATION = "drivers/smmuv3/reservation.js";
 const LOCK = "drivers/smmuv3/queue-lock.js";
-const SPINLOCK = "drivers/smmuv3/spinlock-queue.js";
 const COMPLETION = "drivers/smmuv3/sync-completion.js";
 
 export const commandQueueMutants: readonly Mutant[] = [
@@ -126,23 +125,5 @@ export const commandQueueMutants: readonly Mutant[] = [
     file: QUEUE,
     find: "yield* this.#lock.lockShared(cpu, batch.gatheredSyncs);",
     replace: "yield* this.#lock.lockShared(cpu, 1);",
-  },
-  {
-    name: "merged-into-an-older-sync",
-    breaks: "a CPU takes a CMD_SYNC that is not the last command any more for one behind its own",
-    harness: "spinlock-queue-merge",
-    memoryModel: "sc",
-    file: SPINLOCK,
-    find: "this.#endsInSync = false;\n            yield*",
-    replace: "yield*",
-  },
-  {
-    name: "sync-number-stays",
-    breaks: "CMD_SYNCs all have the same number: an older one's is taken for one's own",
-    harness: "spinlock-queue-merge",
-    memoryModel: "sc",
-    file: SPINLOCK,
-    find: "this.#syncNumber = (this.#syncNumber + 1) >>> 0;",
-    replace: "",
   },
 ];

@@ -10,6 +10,7 @@ import { magazineMutants } from "./magazines.js";
 import type { Mutant } from "./mutant.js";
 import { pageFaultMutants } from "./page-faults.js";
 import { pageTableMutants } from "./page-table.js";
+import { spinlockQueueMutants } from "./spinlock-queue.js";
 
 export const MUTANTS: readonly Mutant[] = [
   ...commandErrorMutants,
@@ -21,6 +22,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...pageFaultMutants,
   ...magazineMutants,
   ...pageTableMutants,
+  ...spinlockQueueMutants,
 ];
 
 export function findMutant(name: string): Mutant | undefined {
