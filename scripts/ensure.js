@@ -22,8 +22,12 @@ import { fileURLToPath } from "node:url";
 export const root = fileURLToPath(new URL("..", import.meta.url));
 const stampPath = join(root, "node_modules", ".iommukit-lock-hash");
 
-/** Runs a command with its output on this terminal; exits with its code when it fails. */
+/**
+ * Runs a command with its output on this terminal; exits with its code when it fails. Ctrl-C is
+ * the command's, which may have to clean up: this process waits for it.
+ */
 export function run(command, args, options = {}) {
+  process.once("SIGINT", () => {});
   const result = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
   if (result.signal !== null) process.exit(130);
   if (result.status !== 0) process.exit(result.status ?? 1);

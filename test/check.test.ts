@@ -1,14 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { iommukit } from "./command-line.js";
+/** `iommukit check` as its users meet it: verdicts, files, and searches that are cut short. */
 
-let folder = "";
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "iommukit-check-"));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { expectRefusal, interruptWhen, iommukit, scratch, start } from "./command-line.js";
+
+const { folder, inFolder, put } = scratch();
 
 describe("iommukit check", () => {
   it("says clean and complete of a harness that is, and ends with 0", () => {
@@ -18,7 +14,7 @@ describe("iommukit check", () => {
   });
 
   it("finds a mutant, saves the counterexample, and plays it back", () => {
-    const file = join(folder, "found.json");
+    const file = inFolder("found.json");
     const found = iommukit(["check", "--mutant", "unmap-without-barrier", "--save", file]);
     expect(found.code).toBe(1);
     expect(found.stdout).toContain("no translation survives its unmap");
@@ -37,7 +33,7 @@ describe("iommukit check", () => {
     ["on two threads", ["--workers", "2"]],
     ["running every schedule twice", ["--twice"]],
   ])("finds a fault %s", (_way, flags) => {
-    const file = join(folder, "way.json");
+    const file = inFolder("way.json");
     const { code, stdout } = iommukit(["check", "--mutant", mutant, ...flags, "--save", file]);
     expect(stdout).toMatch(/^command-queue sc: VIOLATION; /);
     expect(code).toBe(1);
@@ -45,15 +41,14 @@ describe("iommukit check", () => {
   });
 
   it("says of a counterexample that it does not fit the code any more", () => {
-    const file = join(folder, "old.json");
+    const file = inFolder("old.json");
     iommukit(["check", "--mutant", mutant, "--save", file]);
     const saved = JSON.parse(readFileSync(file, "utf8"));
     // More steps of one CPU than it has: it waits, or is done, before they are over.
     saved.schedule.steps = new Array(200).fill("cpu0");
-    writeFileSync(file, JSON.stringify(saved));
-    const { code, stderr } = iommukit(["check", "--replay", file]);
-    expect(code).toBe(2);
-    expect(stderr).toMatch(/is cpu0's, who cannot go there: .* has changed/);
+    put("old.json", JSON.stringify(saved));
+    const says = /is cpu0's, who cannot go there: .* has changed/;
+    expectRefusal(iommukit(["check", "--replay", file]), says);
   });
 
   it("never calls a search clean that was cut short", () => {
@@ -62,25 +57,87 @@ describe("iommukit check", () => {
     expect(stdout).not.toMatch(/clean/);
     expect(code).toBe(0);
   });
+});
+
+/** Some twenty seconds of search: it is not over before it is interrupted. */
+const LONG = ["check", "command-queue-two-lists", "--memory-model", "weak"];
+
+describe("a search that Ctrl-C ends", () => {
+  const under = (name: string) => () =>
+    readdirSync(folder).some((file) => file.startsWith(`${name}.`) && file.endsWith(".tmp"));
 
   it.each([
+    ["one thread", []],
+    ["two threads", ["--workers", "2"]],
+  ])("is kept in the --state file, and goes on from there: %s", async (_, flags) => {
+    const name = `state${flags.length}`;
+    const state = ["--state", inFolder(name)];
+    const ended = await interruptWhen(start([...LONG, ...state, ...flags]), under(name));
+    const said = `iommukit: stopped; ${inFolder(name)} keeps the search: the same command goes on\n`;
+    expect(ended).toEqual({ code: 130, stdout: "", stderr: said });
+    expect(readdirSync(folder).filter((file) => file.endsWith(".tmp"))).toEqual([]);
+    const { explored } = JSON.parse(readFileSync(inFolder(name), "utf8"));
+    expect(explored.executions).toBeGreaterThan(0);
+    const more = iommukit([...LONG, ...state, ...flags, "--executions", "100", "--json"]);
+    expect(more.code).toBe(0);
+    const [report] = JSON.parse(more.stdout).reports;
+    expect(report.verdict).toBe("incomplete");
+    const counted = explored.executions + explored.pruned;
+    expect(report.executions + report.pruned).toBeGreaterThanOrEqual(counted + 100);
+  });
+
+  it("says without --state what would have kept it", async () => {
+    // Its first search is over at once: its line tells that it is at work.
+    const child = start(["check", "rcu-call", "command-queue-two-lists"]);
+    let seen = "";
+    child.process.stdout?.on("data", (data) => {
+      seen += data;
+    });
+    const { code, stdout, stderr } = await interruptWhen(child, () => seen.includes("weak"));
+    expect(stdout).toMatch(/^(rcu-call \w+: clean and complete; .*\n){3}$/);
+    expect(stderr).toBe("iommukit: stopped; with --state FILE the search would have been kept\n");
+    expect(code).toBe(130);
+  });
+});
+
+describe("iommukit check refuses, in one line and without a search", () => {
+  const one = ["check", "rcu-call", "--memory-model", "sc"];
+  it.each<[string[], RegExp]>([
     [["check", "no-such-harness"], /no harness is called "no-such-harness"/],
     [["check", "--mutant", "none"], /no mutant is called "none"/],
     [["check", "--seed", "1", "--bound", "1"], /give one/],
     [["check", "--executions", "many"], /whole number/],
+    [["check", "--workers", "0"], /--workers .* from 1 to 256/],
+    [["check", "--workers", "2", "--twice"], /--workers goes with none of/],
     [["check", "--replay", "/no/such/file"], /cannot be read/],
-  ])("says in one line what is wrong with %j", (args, message) => {
-    const { code, stderr } = iommukit(args);
-    expect(code).toBe(2);
-    expect(stderr).toMatch(message);
-    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+    [["check", "--state", "all.json"], /name one harness and --memory-model/],
+    [["check", "rcu-call", "--state", "all.json"], /name one harness and --memory-model/],
+    [[...one, "--state", "/no/such/folder/s.json"], /--state: cannot write .* \(ENOENT\)/],
+    [[...one, "--state", "/dev/null"], /no JSON/],
+    [["check", "--save", "/no/such/folder/s.json"], /--save: cannot write .* \(ENOENT\)/],
+  ])("%j", (args, says) => {
+    const before = readdirSync(folder);
+    expectRefusal(iommukit(args, { cwd: folder }), says);
+    expect(readdirSync(folder)).toEqual(before);
   });
 
-  it("refuses a file that it has not saved", () => {
-    const file = join(folder, "other.json");
-    writeFileSync(file, '{"iommukit":"counterexample 1"}');
-    const { code, stderr } = iommukit(["check", "--replay", file]);
-    expect(code).toBe(2);
-    expect(stderr).toContain("other.json: harness");
+  it("a counterexample that it has not saved", () => {
+    const file = put("other.json", '{"iommukit":"counterexample 1"}');
+    expectRefusal(iommukit(["check", "--replay", file]), /other\.json: harness/);
+  });
+
+  it("a --state that is of another search, complete, or of other code", () => {
+    const state = ["--state", inFolder("short.json")];
+    expect(iommukit([...one, "--executions", "5", ...state]).stdout).toMatch(/not complete/);
+    const text = readFileSync(inFolder("short.json"), "utf8");
+    const other = ["check", "rcu-synchronize", "--memory-model", "sc", ...state];
+    expectRefusal(iommukit(other), /is a search of rcu-call with --memory-model sc and no mutant/);
+    const changed = text.replaceAll(/"chosen": "[^"]*"/g, '"chosen": "nobody"');
+    const damaged = put("changed.json", changed);
+    expectRefusal(iommukit([...one, "--state", damaged]), /the saved search does not fit/);
+    const many = iommukit([...one, "--state", damaged, "--workers", "2"]);
+    expectRefusal(many, /the saved search does not fit/);
+    expect(iommukit([...one, ...state]).stdout).toMatch(/clean and complete/);
+    expectRefusal(iommukit([...one, ...state]), /that search is complete; give another --state/);
   });
 });

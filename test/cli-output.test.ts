@@ -1,6 +1,5 @@
 /** The command line's results: JSON, command files, pipes, terminals, and Ctrl-C. */
 
-import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -12,11 +11,13 @@ import {
   expectRefusal,
   fixture,
   fixtureBytes,
+  interruptWhen,
   iommukit,
   root,
   run,
+  type Started,
   scratch,
-  TIMEOUT_MS,
+  start,
   together,
 } from "./command-line.js";
 
@@ -278,7 +279,7 @@ describe.skipIf(onTerminal === undefined)("on a terminal", () => {
     expect(readFileSync(output, "utf8")).not.toContain("\x1b");
   });
 
-  it("hides no cursor in a search, which Ctrl-C ends at once", () => {
+  it("hides no cursor in a search, which may lose its reader as it goes", () => {
     // A few seconds of search: long enough for the line of progress.
     const check = `"${process.execPath}" "${bin}" check flush-queue-timer --memory-model weak`;
     const { code, stdout } = on(check);
@@ -297,30 +298,8 @@ describe.skipIf(onTerminal === undefined)("on a terminal", () => {
 });
 
 describe("Ctrl-C", () => {
-  interface Child {
-    readonly process: ReturnType<typeof spawn>;
-    readonly ended: Promise<Ended>;
-  }
-
-  function start(args: readonly string[], temporary: string): Child {
-    const child = spawn(process.execPath, [bin, ...args], {
-      cwd: folder,
-      env: { ...process.env, TMPDIR: temporary },
-      timeout: TIMEOUT_MS,
-    });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.on("data", (data) => {
-      stdout += data;
-    });
-    child.stderr.on("data", (data) => {
-      stderr += data;
-    });
-    const ended = new Promise<Ended>((resolve) => {
-      child.on("close", (code) => resolve({ code, stdout, stderr }));
-    });
-    return { process: child, ended };
-  }
+  const startIn = (args: readonly string[], temporary: string): Started =>
+    start(args, { cwd: folder, env: { TMPDIR: temporary } });
 
   const isStarted = (): boolean =>
     readdirSync(folder).some(
@@ -332,13 +311,9 @@ describe("Ctrl-C", () => {
     const old = put("interrupted.tsv", "old\n");
     // Many CPUs that contend for one queue: more than a second of work.
     const args = ["replay", LONG, "--mode", "strict", "--cpus", "256", "--commands", old];
-    const child = start(args, temporary);
+    const child = startIn(args, temporary);
     // Its first commands are written: it is in the middle.
-    while (!isStarted() && child.process.exitCode === null) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    child.process.kill("SIGINT");
-    expect(await child.ended).toEqual({ code: 130, stdout: "", stderr: "" });
+    expect(await interruptWhen(child, isStarted)).toEqual({ code: 130, stdout: "", stderr: "" });
     expect(readFileSync(old, "utf8")).toBe("old\n");
     expect(readdirSync(folder).filter((name) => name.endsWith(".tmp"))).toEqual([]);
     expect(readdirSync(temporary)).toEqual([]);
@@ -346,7 +321,7 @@ describe("Ctrl-C", () => {
 
   it("while standard input is still coming: the same", async () => {
     const temporary = mkdtempSync(inFolder("temporary-"));
-    const child = start(["replay", "-"], temporary);
+    const child = startIn(["replay", "-"], temporary);
     // More than a pipe holds (64 KiB): once it is all gone, somebody is reading.
     const text = captureText(Array.from({ length: 20_000 }, () => ({})));
     await new Promise((resolve) => child.process.stdin?.write(text, resolve));

@@ -1,6 +1,6 @@
 /** Runs the built command line as a user does, in a process of its own. */
 
-import { spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -45,6 +45,45 @@ export function run(program: string, args: readonly string[], options: RunOption
 
 export function iommukit(args: readonly string[], options?: RunOptions): Ended {
   return run(process.execPath, [bin, ...args], options);
+}
+
+/** A command that is under way. */
+export interface Started {
+  readonly process: ChildProcess;
+  readonly ended: Promise<Ended>;
+}
+
+/** Starts `iommukit`, for tests that do something while it runs. */
+export function start(args: readonly string[], { cwd = root, env }: RunOptions = {}): Started {
+  const child = spawn(process.execPath, [bin, ...args], {
+    cwd,
+    env: { ...process.env, ...env },
+    timeout: TIMEOUT_MS,
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.on("data", (data) => {
+    stdout += data;
+  });
+  child.stderr.on("data", (data) => {
+    stderr += data;
+  });
+  const ended = new Promise<Ended>((resolve) => {
+    child.on("close", (code) => resolve({ code, stdout, stderr }));
+  });
+  return { process: child, ended };
+}
+
+/** Presses Ctrl-C as soon as the work is where it is to be met. */
+export async function interruptWhen(
+  { process: child, ended }: Started,
+  isThere: () => boolean,
+): Promise<Ended> {
+  while (!isThere() && child.exitCode === null) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  child.kill("SIGINT");
+  return await ended;
 }
 
 /**

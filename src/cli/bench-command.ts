@@ -19,9 +19,10 @@ import {
   type Mode,
   nodesOf,
 } from "#workloads";
+import { parseCount } from "./count.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
-import { parseCount, QUEUES } from "./option-values.js";
+import { QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress, type Progress } from "./progress.js";
 

@@ -1,10 +1,9 @@
 /** `iommukit check`: explores the interleavings of the stack's protocols. */
 
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import {
-  type CheckOptions,
   type CheckReport,
-  DivergedError,
+  type Counterexample,
   findHarness,
   findMutant,
   HARNESSES,
@@ -12,47 +11,35 @@ import {
   loadMutant,
   MUTANTS,
   type Mutant,
-  MutantError,
-  NondeterminismError,
-  type StackEntry,
 } from "#explore";
 import type { MemoryModel } from "#machine";
-import {
-  loadCounterexample,
-  loadSearch,
-  type SavedCounterexample,
-  saveCounterexample,
-  saveSearch,
-} from "./check-file.js";
+import { loadCounterexample, type SavedCounterexample, saveCounterexample } from "./check-file.js";
+import { runCheck, type SearchFlags, WALKS } from "./check-search.js";
 import { mutantLine, narrationTable, reportLine } from "./check-text.js";
+import { parseCount } from "./count.js";
 import { UsageError } from "./errors.js";
-import { createProgress, type Progress } from "./progress.js";
+import { watchInterrupt } from "./interruption.js";
+import { WholeFile } from "./whole-file.js";
 
-interface CheckFlags {
+interface CheckFlags extends SearchFlags {
   readonly memoryModel?: MemoryModel;
-  readonly mutant?: string;
-  readonly bound?: number;
-  readonly seed?: number;
-  readonly executions?: number;
-  readonly seconds?: number;
-  readonly workers?: number;
   readonly deep?: true;
-  readonly twice?: true;
   readonly json?: true;
   readonly list?: true;
   readonly replay?: string;
   readonly save?: string;
-  readonly state?: string;
 }
 
 /** The room, or the one of a mutated build. */
-type Explore = Pick<
-  typeof import("#explore"),
-  "checkHarness" | "checkParallel" | "findHarness" | "narrate"
->;
+type Explore = Pick<typeof import("#explore"), "checkLong" | "findHarness" | "narrate">;
 
-/** Random walks do not end by themselves. */
-const WALKS = 20_000;
+/** Errors of a search that say what to do about them. */
+const TOLD: ReadonlySet<string> = new Set(["NondeterminismError", "DivergedError", "MutantError"]);
+/** More threads than any host has cores. */
+const WORKERS_MAX = 256;
+
+/** Executions, preemptions, seconds, a seed: as many as 32 bits count. */
+const parseNumber = (text: string): number => parseCount(text, 0, 2 ** 32 - 1);
 
 export function defineCheck(command: Command, setExitCode: (code: number) => void): void {
   command
@@ -65,12 +52,14 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
       ]),
     )
     .option("--mutant <name>", "put a named fault into the code, which must be found")
-    .option("--bound <n>", "only schedules with at most so many preemptions", parseCount)
-    .option("--seed <n>", "random walks from this seed instead of a complete search", parseCount)
-    .option("--executions <n>", `stop after so many (random walks: ${WALKS})`, parseCount)
-    .option("--seconds <n>", "stop after so many seconds per harness and model", parseCount)
+    .option("--bound <n>", "only schedules with at most so many preemptions", parseNumber)
+    .option("--seed <n>", "random walks from this seed instead of a complete search", parseNumber)
+    .option("--executions <n>", `stop after so many (random walks: ${WALKS})`, parseNumber)
+    .option("--seconds <n>", "stop after so many seconds per harness and model", parseNumber)
     .option("--deep", "the large harnesses, too")
-    .option("--workers <n>", "explore on so many threads", parseCount)
+    .option("--workers <n>", "explore on so many threads", (text) =>
+      parseCount(text, 1, WORKERS_MAX),
+    )
     .option("--twice", "run every schedule twice and compare: is the harness deterministic?")
     .option("--json", "print JSON, with --list and --replay too")
     .option("--list", "list harnesses and mutants")
@@ -87,63 +76,58 @@ async function checkCommand(names: readonly string[], flags: CheckFlags): Promis
   try {
     if (flags.list) return list(flags.json === true);
     if (flags.replay !== undefined) return await replay(flags.replay, flags);
-    if (flags.bound !== undefined && flags.seed !== undefined) {
-      throw new UsageError(
-        "--bound is for a complete search and --seed for random walks; give one",
-      );
-    }
     refuseCombinations(flags);
     return await checkAll(names, flags);
   } catch (error) {
-    if (error instanceof NondeterminismError || error instanceof DivergedError) {
-      throw new UsageError(error.message);
-    }
-    if (error instanceof MutantError) throw new UsageError(error.message);
+    // By name: those of a mutated build are other classes.
+    if (error instanceof Error && TOLD.has(error.name)) throw new UsageError(error.message);
     throw error;
   }
 }
 
-/** Random walks and bounds have no stack to keep, and workers have many. */
+/** Random walks and bounds have no stack to keep, nor to split. */
 function refuseCombinations({ workers, state, seed, bound, twice }: CheckFlags): void {
-  const isOther = seed !== undefined || bound !== undefined || twice !== undefined;
-  if (workers !== undefined && (isOther || state !== undefined)) {
-    throw new UsageError("--workers goes with none of --seed, --bound, --twice and --state");
+  if (bound !== undefined && seed !== undefined) {
+    throw new UsageError("--bound is for a complete search and --seed for random walks; give one");
   }
-  if (state !== undefined && (seed !== undefined || bound !== undefined)) {
+  const isOther = seed !== undefined || bound !== undefined;
+  if (workers !== undefined && (isOther || twice !== undefined)) {
+    throw new UsageError("--workers goes with none of --seed, --bound and --twice");
+  }
+  if (state !== undefined && isOther) {
     throw new UsageError("--state is for complete searches, not for --seed or --bound");
   }
 }
 
 async function checkAll(names: readonly string[], flags: CheckFlags): Promise<number> {
   const mutant = flags.mutant === undefined ? undefined : mutantNamed(flags.mutant);
-  const harnesses = chosen(names, mutant, flags.deep === true);
+  const searches = chosen(names, mutant, flags.deep === true).map(({ name, memoryModels }) => ({
+    name,
+    models: modelsFor(memoryModels, mutant, flags),
+  }));
+  const isOne = searches.length === 1 && searches[0].models.length === 1;
+  if (flags.state !== undefined && !isOne) {
+    throw new UsageError("--state is of one search; name one harness and --memory-model");
+  }
+  if (flags.save !== undefined) new WholeFile("--save", flags.save).discard();
   const explore: Explore =
     mutant === undefined ? await import("#explore") : await loadMutant(mutant);
+  const interruption = watchInterrupt();
   const reports: CheckReport[] = [];
-  const progress = createProgress();
-  for (const { name, memoryModels } of harnesses) {
-    const harness = explore.findHarness(name) as Harness;
-    for (const memoryModel of modelsFor(memoryModels, mutant, flags)) {
-      const report = await checkOne(explore, harness, memoryModel, flags, progress);
-      reports.push(report);
-      if (!flags.json) console.log(reportLine(report));
-      const { counterexample } = report;
-      if (counterexample === undefined) continue;
-      const path = flags.save ?? `${name}.counterexample.json`;
-      const { message, schedule } = counterexample;
-      saveCounterexample(path, {
-        harness: name,
-        memoryModel,
-        mutant: mutant?.name,
-        message,
-        schedule,
-      });
-      if (!flags.json) {
-        console.log(narrationTable(counterexample.narration));
-        console.log(`saved: iommukit check --replay ${path}`);
+  try {
+    for (const { name, models } of searches) {
+      const harness = explore.findHarness(name) as Harness;
+      for (const model of models) {
+        const report = await runCheck(explore, harness, model, flags, interruption.signal);
+        reports.push(report);
+        if (!flags.json) console.log(reportLine(report));
+        if (report.counterexample === undefined) continue;
+        tellCounterexample(report, report.counterexample, flags);
+        break;
       }
-      break;
     }
+  } finally {
+    interruption.stop();
   }
   if (flags.json) console.log(JSON.stringify({ mutant: mutant?.name, reports }, undefined, 2));
   return reports.some(({ verdict }) => verdict === "violation" || verdict === "goals missed")
@@ -151,65 +135,15 @@ async function checkAll(names: readonly string[], flags: CheckFlags): Promise<nu
     : 0;
 }
 
-async function checkOne(
-  explore: Explore,
-  harness: Harness,
-  memoryModel: MemoryModel,
-  flags: CheckFlags,
-  progress: Progress,
-): Promise<CheckReport> {
-  const { workers, mutant, state } = flags;
-  const executionsMax = flags.executions ?? (flags.seed === undefined ? undefined : WALKS);
-  const limits = {
-    memoryModel,
-    ...(executionsMax !== undefined && { executionsMax }),
-    ...(flags.seconds !== undefined && { secondsMax: flags.seconds }),
-  };
-  if (workers !== undefined) {
-    return await explore.checkParallel(harness, { ...limits, workers, mutant });
-  }
-  const saved = state === undefined ? undefined : stateFor(state, harness, memoryModel, mutant);
-  const keep = (stack: readonly StackEntry[]): void => {
-    if (state !== undefined) {
-      saveSearch(state, { harness: harness.name, memoryModel, mutant, stack });
-    }
-  };
-  const options: CheckOptions = {
-    ...limits,
-    ...(flags.bound !== undefined && { preemptionsMax: flags.bound }),
-    ...(flags.seed !== undefined && { seed: flags.seed }),
-    ...(flags.twice && { isTwice: true }),
-    ...(saved !== undefined && { stack: saved }),
-    onStop: keep,
-    onProgress: (executions, pruned) => progress.update(executions + pruned),
-  };
-  progress.beginCount(`${harness.name} ${memoryModel}: executions`);
-  try {
-    return explore.checkHarness(harness, options);
-  } finally {
-    progress.stop();
-  }
-}
-
-/** Where the search that the file is of stopped; it must be of the same harness and model. */
-function stateFor(
-  path: string,
-  { name }: Harness,
-  memoryModel: MemoryModel,
-  mutant: string | undefined,
-): readonly StackEntry[] | undefined {
-  const saved = loadSearch(path);
-  if (saved === undefined) return undefined;
-  if (saved.harness !== name || saved.memoryModel !== memoryModel || saved.mutant !== mutant) {
-    throw new UsageError(
-      `${path}: is a search of ${saved.harness} under ${saved.memoryModel}; name that harness and ` +
-        "--memory-model, or give another --state",
-    );
-  }
-  if (saved.stack.length === 0) {
-    throw new UsageError(`${path}: that search is complete; give another --state to begin anew`);
-  }
-  return saved.stack;
+function tellCounterexample(
+  { harness, memoryModel }: CheckReport,
+  { message, schedule, narration }: Counterexample,
+  { save, mutant, json }: CheckFlags,
+): void {
+  if (!json) console.log(narrationTable(narration));
+  const path = save ?? `${harness}.counterexample.json`;
+  saveCounterexample(path, { harness, memoryModel, mutant, message, schedule });
+  if (!json) console.log(`saved: iommukit check --replay ${path}`);
 }
 
 function chosen(
@@ -279,10 +213,4 @@ function mutantNamed(name: string): Mutant {
   const mutant = findMutant(name);
   if (mutant !== undefined) return mutant;
   throw new UsageError(`no mutant is called "${name}"; \`iommukit check --list\` lists them`);
-}
-
-function parseCount(text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value < 2 ** 32) return value;
-  throw new InvalidArgumentError("give a whole number below 2^32.");
 }

@@ -5,7 +5,7 @@
 
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import type { Schedule, StackEntry } from "#explore";
+import type { Schedule, SearchResult, SearchState } from "#explore";
 import type { MemoryModel } from "#machine";
 import { UsageError } from "./errors.js";
 import { readSmallFile } from "./small-file.js";
@@ -34,42 +34,66 @@ const savedSchema = z.strictObject({
   }),
 });
 
+/** What is left of a search of some harness under some model, and what came of the rest. */
 export interface SavedSearch {
-  readonly harness: string;
-  readonly memoryModel: MemoryModel;
   readonly mutant: string | undefined;
-  readonly stack: readonly StackEntry[];
+  readonly explored: SearchResult;
+  readonly stacks: SearchState["stacks"];
 }
 
+const stackSchema = z.array(
+  z.strictObject({
+    chosen: z.string(),
+    pick: z.tuple([z.int(), z.int()]),
+    toExplore: z.array(z.string()),
+    explored: z.array(z.string()),
+    isFrozen: z.boolean(),
+  }),
+);
+
+const count = z.int().min(0);
+
 const searchSchema = z.strictObject({
-  iommukit: z.literal("search 1"),
-  harness: z.string(),
-  memoryModel: z.enum(["sc", "tso", "weak"]),
+  iommukit: z.literal("search 2"),
   mutant: z.string().optional(),
-  stack: z.array(
-    z.strictObject({
-      chosen: z.string(),
-      pick: z.tuple([z.int(), z.int()]),
-      toExplore: z.array(z.string()),
-      explored: z.array(z.string()),
-      isFrozen: z.boolean(),
-    }),
-  ),
+  explored: z.strictObject({
+    harness: z.string(),
+    memoryModel: z.enum(["sc", "tso", "weak"]),
+    executions: count,
+    pruned: count,
+    tooDeep: count,
+    depthMax: count,
+    eventCount: count,
+    isComplete: z.boolean(),
+    isCut: z.boolean(),
+    goalsReached: z.array(z.string()),
+    goalsMissed: z.array(z.string()),
+    seconds: z.number().min(0),
+  }),
+  stacks: z.array(stackSchema),
 });
 
 export function saveCounterexample(path: string, saved: SavedCounterexample): void {
-  write(path, { iommukit: "counterexample 1", ...saved }, "--save");
+  const file = new WholeFile("--save", path);
+  try {
+    file.write(asText({ iommukit: "counterexample 1", ...saved }));
+    file.commit();
+  } finally {
+    file.discard();
+  }
 }
 
-export function saveSearch(path: string, saved: SavedSearch): void {
-  write(path, { iommukit: "search 1", ...saved }, "--state");
+/** Into a file that was opened before the search, so that what cannot be written is told then. */
+export function saveSearch(file: WholeFile, saved: SavedSearch): void {
+  file.write(asText({ iommukit: "search 2", ...saved }));
+  file.commit();
 }
 
 /** Undefined when there is no such file: a search that begins. */
 export function loadSearch(path: string): SavedSearch | undefined {
   if (!existsSync(path)) return undefined;
-  const loaded = load(path, searchSchema);
-  return { ...loaded, mutant: loaded.mutant };
+  const { mutant, explored, stacks } = load(path, searchSchema);
+  return { mutant, explored: { ...explored, violation: undefined }, stacks };
 }
 
 export function loadCounterexample(path: string): SavedCounterexample {
@@ -77,14 +101,8 @@ export function loadCounterexample(path: string): SavedCounterexample {
   return { ...loaded, mutant: loaded.mutant };
 }
 
-function write(path: string, content: object, flag: string): void {
-  const file = new WholeFile(flag, path);
-  try {
-    file.write(`${JSON.stringify(content, undefined, 1)}\n`);
-    file.commit();
-  } finally {
-    file.discard();
-  }
+function asText(content: object): string {
+  return `${JSON.stringify(content, undefined, 1)}\n`;
 }
 
 function load<T>(path: string, schema: z.ZodType<T>): T {

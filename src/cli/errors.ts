@@ -5,12 +5,11 @@ export class UsageError extends Error {
   readonly code = "USAGE";
 }
 
-/** Stopped by the user (Ctrl-C). */
+/** Stopped by the user (Ctrl-C). The message, if any, says what became of the work. */
 export class InterruptedError extends Error {
   override readonly name = "InterruptedError";
   readonly code = "INTERRUPTED";
-
-  constructor() {
-    super("stopped");
-  }
 }
+
+/** What the process ends with then. */
+export const EXIT_INTERRUPTED = 130;

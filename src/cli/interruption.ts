@@ -1,7 +1,12 @@
-/** Ctrl-C (and SIGTERM): long work looks here between its slices, so that it can clean up. */
+/**
+ * Ctrl-C (and SIGTERM): long work looks here between its slices, so that it can clean up.
+ *
+ * One Ctrl-C often comes twice, from the terminal to all of its processes and from npm to its
+ * child; whoever presses it again later does not want to wait.
+ */
 
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { InterruptedError } from "./errors.js";
+import { EXIT_INTERRUPTED, InterruptedError } from "./errors.js";
 
 export interface Interruption {
   readonly signal: AbortSignal;
@@ -11,11 +16,19 @@ export interface Interruption {
   stop(): void;
 }
 
+/** Within it a signal is the same Ctrl-C: those of a terminal and of npm are milliseconds apart. */
+const REPEATED_MS = 1000;
+
 export function watchInterrupt(): Interruption {
   const controller = new AbortController();
-  const onSignal = (): void => controller.abort();
-  process.once("SIGINT", onSignal);
-  process.once("SIGTERM", onSignal);
+  let firstMs: number | undefined;
+  const onSignal = (): void => {
+    firstMs ??= Date.now();
+    if (Date.now() - firstMs > REPEATED_MS) process.exit(EXIT_INTERRUPTED);
+    controller.abort();
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
   return {
     signal: controller.signal,
     async breathe() {

@@ -6,13 +6,12 @@
 import { createRequire } from "node:module";
 import { Command, CommanderError, Help } from "commander";
 import { COMMANDS, namedCommand } from "./commands.js";
-import { InterruptedError, UsageError } from "./errors.js";
+import { EXIT_INTERRUPTED, InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
 
 const HELP = "`iommukit --help` lists the commands, `iommukit COMMAND --help` their options";
 
 const EXIT_USAGE = 2;
-const EXIT_INTERRUPTED = 130;
 
 /** Runs `iommukit` with the process's arguments and sets the process's exit code. */
 export async function runCommandLine(argv: readonly string[]): Promise<void> {
@@ -79,7 +78,10 @@ async function report(error: unknown): Promise<number> {
     say(isAnswered ? what : `${what.replace(/\.$/, "")}; ${HELP}`);
     return EXIT_USAGE;
   }
-  if (error instanceof InterruptedError) return EXIT_INTERRUPTED;
+  if (error instanceof InterruptedError) {
+    if (error.message !== "") say(error.message);
+    return EXIT_INTERRUPTED;
+  }
   if (error instanceof UsageError) {
     say(error.message);
     return EXIT_USAGE;

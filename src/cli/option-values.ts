@@ -3,6 +3,7 @@
 import { InvalidArgumentError } from "commander";
 import type { CommandQueueKind } from "#drivers/smmuv3";
 import { MODES, type Mode } from "#workloads";
+import { parseCount } from "./count.js";
 
 /** The timed machine's limit. */
 const CPUS_MAX = 1024;
@@ -36,15 +37,6 @@ export function parseCpuCounts(value: string): readonly number[] {
     throw new InvalidArgumentError(`it is a list of up to ${SWEEP_MAX} numbers.`);
   }
   return [...new Set(counts)];
-}
-
-/** A whole number from `min` to `max`. */
-export function parseCount(value: string, min: number, max: number): number {
-  const number = Number(value);
-  if (!/^\d+$/.test(value) || number < min || number > max) {
-    throw new InvalidArgumentError(`it is a whole number from ${min} to ${max}.`);
-  }
-  return number;
 }
 
 const SIZE = /^(\d+)([kmg]?)(?:i?b)?$/i;

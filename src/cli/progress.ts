@@ -22,8 +22,8 @@ const silent: Progress = {
 export function createProgress(): Progress {
   if (!process.stderr.isTTY) return silent;
   const bar = shown("{what} {bar} {percentage}%", { hideCursor: true });
-  // Where Ctrl-C ends the process itself, as in a search that does not look up, nobody would give
-  // the cursor and the wrapping of lines back.
+  // A search prints as it goes on, and a reader that went away ends the process: then nobody would
+  // give the cursor and the wrapping of lines back.
   const counter = shown("{what} {value}", { hideCursor: false, linewrap: true });
   let current = bar;
   const start = (next: SingleBar, what: string, total: number): void => {

@@ -14,16 +14,10 @@ import {
   type ReadWrite,
   type ReceiveBuffers,
 } from "#workloads";
+import { parseCount } from "./count.js";
 import { UsageError } from "./errors.js";
 import { watchInterrupt } from "./interruption.js";
-import {
-  parseCount,
-  parseCpuCounts,
-  parseModes,
-  parseSize,
-  parseTime,
-  QUEUES,
-} from "./option-values.js";
+import { parseCpuCounts, parseModes, parseSize, parseTime, QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
 import { runPlans } from "./simulate-pool.js";

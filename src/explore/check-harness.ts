@@ -1,11 +1,13 @@
 /** Checks one harness under one memory model, and reports in words that people and files keep. */
 
+import { setMaxListeners } from "node:events";
 import type { MemoryModel } from "#machine";
-import { DporScheduler, type StackEntry } from "./dpor.js";
+import { DporScheduler } from "./dpor.js";
 import { ExhaustiveScheduler } from "./exhaustive.js";
 import type { Harness } from "./harness.js";
+import { localRunner, type OnExplored, runSearch, workerRunner } from "./jobs.js";
 import { type Narration, narrate } from "./narrate.js";
-import { type ParallelOptions, searchParallel } from "./parallel.js";
+import { explore, type SearchState, split } from "./parallel.js";
 import { RandomWalkScheduler } from "./random-walk.js";
 import type { Schedule } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
@@ -21,11 +23,26 @@ export interface CheckOptions extends SearchLimits {
   /** Longer executions are cut, and the search is not complete then. */
   readonly eventsMax?: number;
   readonly isTwice?: boolean;
-  /** Of the complete search: where an earlier one stopped. */
-  readonly stack?: readonly StackEntry[];
-  /** Told where this one stopped; an empty stack has nothing left. */
-  readonly onStop?: (stack: readonly StackEntry[]) => void;
-  readonly onProgress?: (executions: number, pruned: number) => void;
+}
+
+/** Of a check that may take hours. */
+export interface LongCheckOptions extends CheckOptions {
+  /** Worker threads; without them, and with a bound or a seed always, in this thread. */
+  readonly workers?: number;
+  /** The mutant that is in this build: the workers load it, too. */
+  readonly mutant?: string;
+  /** Of the complete search: what an earlier one left. */
+  readonly state?: SearchState;
+  /** Ends the check, which is incomplete then. */
+  readonly signal?: AbortSignal;
+  /** Told now and then how many executions were explored, pruned ones included. */
+  readonly onExplored?: OnExplored;
+}
+
+export interface LongCheck {
+  readonly report: CheckReport;
+  /** What is left of a complete search; undefined for those within a bound or from a seed. */
+  readonly state: SearchState | undefined;
 }
 
 /**
@@ -51,22 +68,81 @@ export interface Counterexample {
 export const EVENTS_MAX = 2000;
 
 export function checkHarness(harness: Harness, options: CheckOptions): CheckReport {
-  const scheduler = schedulerFor(options);
-  const search = new Search(harness, scheduler, options);
-  const isDpor = scheduler instanceof DporScheduler;
-  if (isDpor && options.stack !== undefined) search.resume(scheduler, options.stack);
-  const result = search.run();
-  if (isDpor) options.onStop?.(scheduler.save(search.machine));
-  return judge(harness, options.memoryModel, result);
+  const search = new Search(harness, schedulerFor(options), options);
+  return judge(harness, options.memoryModel, search.run());
 }
 
-/** The same, on worker threads; always the complete search. */
-export async function checkParallel(
+/** The same, while the thread hears of other things, and on worker threads if asked for. */
+export async function checkLong(harness: Harness, options: LongCheckOptions): Promise<LongCheck> {
+  const stop = new AbortController();
+  // Each worker listens.
+  setMaxListeners(0, stop.signal);
+  const onStop = (): void => stop.abort();
+  const { signal, secondsMax, preemptionsMax, seed } = options;
+  const timer = secondsMax === undefined ? undefined : setTimeout(onStop, timeoutMs(secondsMax));
+  if (signal?.aborted) onStop();
+  signal?.addEventListener("abort", onStop);
+  try {
+    if (preemptionsMax === undefined && seed === undefined) {
+      return await searchAll(harness, options, stop);
+    }
+    const search = new Search(harness, schedulerFor(options), options);
+    await runSearch(search, stop.signal, options.onExplored ?? (() => {}));
+    return { report: judge(harness, options.memoryModel, search.result()), state: undefined };
+  } finally {
+    signal?.removeEventListener("abort", onStop);
+    clearTimeout(timer);
+  }
+}
+
+/** The complete search, or what is left of it. */
+async function searchAll(
   harness: Harness,
-  options: Omit<ParallelOptions, "eventsMax">,
-): Promise<CheckReport> {
-  const result = await searchParallel(harness, { ...options, eventsMax: EVENTS_MAX });
-  return judge(harness, options.memoryModel, result);
+  options: LongCheckOptions,
+  stop: AbortController,
+): Promise<LongCheck> {
+  const beganMs = Date.now();
+  const { memoryModel, mutant, workers, executionsMax, isTwice, eventsMax = EVENTS_MAX } = options;
+  const begin = options.state ?? firstState(harness, options);
+  // Found before there was anybody to work on it.
+  const { explored: first } = begin;
+  if (first?.violation !== undefined) {
+    return { report: judge(harness, memoryModel, first), state: begin };
+  }
+  const count = Math.min(workers ?? 1, begin.stacks.length);
+  const runners = Array.from({ length: count }, () =>
+    workers === undefined ? localRunner(harness, stop.signal) : workerRunner(stop.signal),
+  );
+  try {
+    const crew = { runners, stop, onExplored: options.onExplored ?? (() => {}) };
+    const job = {
+      harness: harness.name,
+      mutant,
+      memoryModel,
+      eventsMax,
+      ...(executionsMax !== undefined && { executionsMax }),
+      ...(isTwice && { isTwice }),
+    };
+    const state = await explore(crew, begin, job);
+    const secondsBefore = options.state?.explored?.seconds ?? 0;
+    const seconds = secondsBefore + (Date.now() - beganMs) / 1000;
+    const explored = { ...state.explored, seconds };
+    return { report: judge(harness, memoryModel, explored), state: { ...state, explored } };
+  } finally {
+    await Promise.all(runners.map((runner) => runner.end()));
+  }
+}
+
+/** Everything, or as many parts of it as keep workers busy. */
+function firstState(harness: Harness, options: LongCheckOptions): SearchState {
+  const { workers, memoryModel, eventsMax = EVENTS_MAX } = options;
+  if (workers === undefined) return { explored: undefined, stacks: [[]] };
+  return split(harness, { memoryModel, eventsMax });
+}
+
+/** What a timer can take: longer is for ever. */
+function timeoutMs(seconds: number): number {
+  return Math.min(seconds * 1000, 2 ** 31 - 1);
 }
 
 function judge(harness: Harness, memoryModel: MemoryModel, found: SearchResult): CheckReport {

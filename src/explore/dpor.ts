@@ -11,6 +11,7 @@
  */
 
 import type { ExploredMachine } from "#machine";
+import { DivergedError } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
 import { SleepSets } from "./sleep.js";
 import { LANES, LANES_LG2, Trace } from "./trace.js";
@@ -148,6 +149,13 @@ export class DporScheduler implements SearchScheduler {
     if (state >= this.#trace.count) {
       this.#enabled[state] = machine.enabled();
       this.#sleep.numbered[state] = machine.locations.count;
+      if (((this.#enabled[state] >>> this.#chosen[state]) & 1) === 0) {
+        const { name } = machine.processes.list[this.#chosen[state]];
+        throw new DivergedError(
+          `the saved search has ${name} go at step ${state + 1}, who cannot go there: ` +
+            "the harness or the code that it runs has changed since it was saved",
+        );
+      }
     }
     const detour = this.#detour;
     if (detour !== undefined && detour.state === state) return detour.process;

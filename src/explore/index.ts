@@ -5,14 +5,17 @@ export {
   type CheckReport,
   type Counterexample,
   checkHarness,
-  checkParallel,
+  checkLong,
   EVENTS_MAX,
+  type LongCheck,
+  type LongCheckOptions,
   type Verdict,
 } from "./check-harness.js";
 export { DporScheduler, type StackEntry } from "./dpor.js";
 export { ExhaustiveScheduler } from "./exhaustive.js";
 export { check, type Harness, type Reach, type Scenario, ViolationError } from "./harness.js";
 export { findHarness, HARNESSES } from "./harnesses/index.js";
+export { type Answer, type Job, localRunner, type OnExplored, type Runner } from "./jobs.js";
 export {
   findMutant,
   loadMutant,
@@ -22,7 +25,7 @@ export {
   patched,
 } from "./mutants/index.js";
 export { type NarratedStep, type Narration, narrate } from "./narrate.js";
-export { type Job, type ParallelOptions, searchBelow, searchParallel } from "./parallel.js";
+export type { SearchState } from "./parallel.js";
 export { RandomWalkScheduler } from "./random-walk.js";
 export { DivergedError, Replayer, type Schedule } from "./schedule.js";
 export type { SearchScheduler } from "./scheduler.js";

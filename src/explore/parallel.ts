@@ -1,115 +1,100 @@
 /**
- * One search on several worker threads. The top of the tree, a few events deep, is gone through in
- * full by the coordinator; each path that it comes to is a job, whose worker explores all that is
- * below with the usual reduction. Sleep sets go along with the jobs, so that none repeats what
- * another one shows.
+ * One search in parts. The top of the tree, a few events deep, is gone through in full; each path
+ * that it comes to is a job, whose runner explores all that is below with the usual reduction.
+ * Sleep sets go along with the jobs, so that none repeats what another one shows.
  */
 
-import { Worker } from "node:worker_threads";
 import type { MemoryModel } from "#machine";
 import { DporScheduler, type StackEntry } from "./dpor.js";
 import type { Harness } from "./harness.js";
-import { Search, type SearchLimits, type SearchResult } from "./search.js";
+import type { Job, OnExplored, Runner } from "./jobs.js";
+import { Search, type SearchResult } from "./search.js";
 
-export interface ParallelOptions extends SearchLimits {
-  readonly memoryModel: MemoryModel;
-  readonly workers: number;
-  readonly eventsMax: number;
-  /** By name: the workers load it, too. */
-  readonly mutant?: string | undefined;
-  /** Events that the coordinator goes through in full; more give more and smaller jobs. */
-  readonly splitDepth?: number;
+/** What is left of a search, and what came of the rest. Plain data. */
+export interface SearchState {
+  /** Sums of what was explored; undefined before anything was. */
+  readonly explored: SearchResult | undefined;
+  /** Paths to go on from; none when everything was explored. */
+  readonly stacks: readonly (readonly StackEntry[])[];
 }
 
-/** What a worker is told, and answers with a `SearchResult`. */
-export interface Job extends SearchLimits {
-  readonly harness: string;
-  readonly mutant: string | undefined;
-  readonly memoryModel: MemoryModel;
-  readonly eventsMax: number;
-  readonly stack: readonly StackEntry[];
+/** A search that has begun. */
+export interface Explored extends SearchState {
+  readonly explored: SearchResult;
 }
 
 /** Three CPUs make some dozens of jobs of it. */
 const SPLIT_DEPTH = 5;
 
-export async function searchParallel(
-  harness: Harness,
-  options: ParallelOptions,
-): Promise<SearchResult> {
-  const beganMs = Date.now();
-  const { memoryModel, eventsMax, mutant, executionsMax, secondsMax } = options;
-  const { result, stacks } = split(harness, options);
-  const results = [result];
-  const limits = {
-    ...(executionsMax !== undefined && { executionsMax }),
-    ...(secondsMax !== undefined && { secondsMax }),
-  };
-  const jobs = stacks.map(
-    (stack): Job => ({ harness: harness.name, mutant, memoryModel, eventsMax, stack, ...limits }),
-  );
-  if (result.violation === undefined) results.push(...(await runJobs(jobs, options)));
-  return { ...merged(results), seconds: (Date.now() - beganMs) / 1000 };
+export interface SplitOptions {
+  readonly memoryModel: MemoryModel;
+  readonly eventsMax: number;
+  /** Events that are gone through in full; more give more and smaller jobs. */
+  readonly splitDepth?: number;
 }
 
-/** Goes through the top of the tree; returns the paths that others go on from. */
-export function split(
-  harness: Harness,
-  { memoryModel, eventsMax, splitDepth }: Omit<ParallelOptions, "workers">,
-): { readonly result: SearchResult; readonly stacks: StackEntry[][] } {
+/** Goes through the top of the tree; what is left are the paths that others go on from. */
+export function split(harness: Harness, options: SplitOptions): Explored {
   const stacks: StackEntry[][] = [];
-  const scheduler = new DporScheduler(eventsMax, splitDepth ?? SPLIT_DEPTH);
+  const scheduler = new DporScheduler(options.eventsMax, options.splitDepth ?? SPLIT_DEPTH);
   const onSplit = (): void => void stacks.push(scheduler.saveSplit(search.machine));
-  const search = new Search(harness, scheduler, { memoryModel, onSplit });
-  return { result: search.run(), stacks };
+  const search = new Search(harness, scheduler, { memoryModel: options.memoryModel, onSplit });
+  return { explored: search.run(), stacks };
 }
 
-/** Explores what is below a saved path. */
-export function searchBelow(harness: Harness, job: Job): SearchResult {
-  const scheduler = new DporScheduler(job.eventsMax);
-  const search = new Search(harness, scheduler, job);
-  search.resume(scheduler, job.stack);
-  return search.run();
+/** Whom `explore` has to work with. */
+export interface Crew {
+  readonly runners: readonly Runner[];
+  /** Stops all runners. */
+  readonly stop: AbortController;
+  /** Told now and then how many executions were explored by all of them. */
+  readonly onExplored: OnExplored;
 }
 
-/** Hands out jobs until all are done, one has found something, or the time is up. */
-function runJobs(jobs: readonly Job[], options: ParallelOptions): Promise<SearchResult[]> {
-  const results: SearchResult[] = [];
-  const count = Math.min(options.workers, jobs.length);
-  const endMs = Date.now() + (options.secondsMax ?? Number.POSITIVE_INFINITY) * 1000;
-  const workers = Array.from({ length: count }, () => {
-    return new Worker(new URL("./search-worker.js", import.meta.url));
-  });
-  const left = [...jobs];
-  const done = new Promise<SearchResult[]>((resolve, reject) => {
-    if (jobs.length === 0) resolve(results);
-    for (const worker of workers) {
-      worker.on("error", reject);
-      worker.on("message", (result: SearchResult) => {
-        results.push(result);
-        const isOver = result.violation !== undefined || results.length === jobs.length;
-        const isLate = Date.now() > endMs;
-        const next = isLate ? undefined : left.shift();
-        if (next !== undefined && !isOver) worker.postMessage(next);
-        else if (isOver || isLate) {
-          // What is left, or under way, counts as not explored.
-          if (isLate) results.push({ ...result, ...NOTHING, isComplete: false });
-          resolve(results);
-        }
+/**
+ * Explores what is left of a search, until nothing is, something is found, `executionsMax` is
+ * reached (by each of those who are at work then), or somebody stops it.
+ */
+export async function explore(
+  { runners, stop, onExplored }: Crew,
+  state: SearchState,
+  job: Omit<Job, "stack">,
+): Promise<Explored> {
+  const results = state.explored === undefined ? [] : [state.explored];
+  const queue = [...state.stacks];
+  const left: (readonly StackEntry[])[] = [];
+  const byRunner = runners.map(() => 0);
+  let done = 0;
+  const note = (): void => onExplored(byRunner.reduce((sum, one) => sum + one, done));
+  const work = async (runner: Runner, index: number): Promise<void> => {
+    for (let stack = queue.shift(); stack !== undefined; stack = queue.shift()) {
+      const answer = await runner.run({ ...job, stack }, (executions) => {
+        byRunner[index] = executions;
+        note();
       });
-      worker.postMessage(left.shift());
+      results.push(answer.result);
+      if (answer.left !== undefined) left.push(answer.left);
+      byRunner[index] = 0;
+      done += answer.result.executions + answer.result.pruned;
+      const { executionsMax } = job;
+      const isOver = executionsMax !== undefined && done >= executionsMax;
+      if (isOver || answer.result.violation !== undefined) stop.abort();
+      if (stop.signal.aborted) break;
     }
-  });
-  return done.finally(() => Promise.all(workers.map((worker) => worker.terminate())));
+  };
+  await Promise.all(runners.map(work));
+  const stacks = [...left, ...queue];
+  return { explored: merged(results, stacks.length === 0), stacks };
 }
 
-const NOTHING = { executions: 0, pruned: 0, tooDeep: 0, eventCount: 0 };
-
-function merged(results: readonly SearchResult[]): SearchResult {
+/** Sums of what was explored in parts; `isAll` when nothing is left. */
+export function merged(results: readonly SearchResult[], isAll: boolean): SearchResult {
   const sum = (of: (result: SearchResult) => number): number =>
     results.reduce((total, result) => total + of(result), 0);
   const reached = new Set(results.flatMap(({ goalsReached }) => goalsReached));
   const goals = [...results[0].goalsReached, ...results[0].goalsMissed];
+  const isCut = results.some((result) => result.isCut);
+  const violation = results.find((result) => result.violation !== undefined)?.violation;
   return {
     ...results[0],
     executions: sum(({ executions }) => executions),
@@ -117,8 +102,9 @@ function merged(results: readonly SearchResult[]): SearchResult {
     tooDeep: sum(({ tooDeep }) => tooDeep),
     eventCount: sum(({ eventCount }) => eventCount),
     depthMax: Math.max(...results.map(({ depthMax }) => depthMax)),
-    isComplete: results.every(({ isComplete }) => isComplete),
-    violation: results.find(({ violation }) => violation !== undefined)?.violation,
+    isComplete: isAll && !isCut && violation === undefined,
+    isCut,
+    violation,
     goalsReached: [...reached],
     goalsMissed: goals.filter((goal) => !reached.has(goal)),
   };

@@ -3,8 +3,18 @@ import { EVENTS_MAX } from "./check-harness.js";
 import { DporScheduler, type StackEntry } from "./dpor.js";
 import type { Harness } from "./harness.js";
 import { findHarness } from "./harnesses/index.js";
-import { searchBelow, split } from "./parallel.js";
-import { Search, type SearchResult } from "./search.js";
+import { localRunner } from "./jobs.js";
+import { explore, type SearchState, split } from "./parallel.js";
+import { DivergedError } from "./schedule.js";
+import { Search, type SearchLimits, type SearchResult } from "./search.js";
+
+/** Explores what is left, or so much of it, as three threads would that take turns. */
+function exploreHere(harness: Harness, state: SearchState, limits: SearchLimits = {}) {
+  const stop = new AbortController();
+  const runners = [0, 1, 2].map(() => localRunner(harness, stop.signal));
+  const job = { harness: harness.name, memoryModel: "tso", eventsMax: EVENTS_MAX } as const;
+  return explore({ runners, stop, onExplored: () => {} }, state, { ...job, ...limits });
+}
 
 const NAMES = ["command-queue", "command-queue-full", "invalidation-versions", "ste-other-table"];
 
@@ -48,16 +58,57 @@ describe("a search", () => {
   // Without choices: what comes after one is explored again where the tree is split.
   const unpicked = NAMES.filter((name) => name !== "ste-other-table");
 
-  it.each(unpicked)("of %s that is split explores as many executions, each once", (name) => {
+  it.each(unpicked)("of %s that is split explores as many executions, each once", async (name) => {
     const harness = named(name);
     const expected = whole(harness);
-    const { result, stacks } = split(harness, { memoryModel: "tso", eventsMax: EVENTS_MAX });
-    const limits = { memoryModel: "tso", eventsMax: EVENTS_MAX, mutant: undefined } as const;
-    const parts = stacks.map((stack) => searchBelow(harness, { ...limits, harness: name, stack }));
-    const executions = parts.reduce((sum, part) => sum + part.executions, result.executions);
-    expect(parts.length).toBeGreaterThan(1);
-    expect(parts.every(({ isComplete }) => isComplete)).toBe(true);
-    expect(executions).toBe(expected.executions);
+    const parts = split(harness, { memoryModel: "tso", eventsMax: EVENTS_MAX });
+    expect(parts.stacks.length).toBeGreaterThan(1);
+    const { explored, stacks } = await exploreHere(harness, parts);
+    expect(stacks).toEqual([]);
+    expect(explored).toMatchObject({ isComplete: true, executions: expected.executions });
+  });
+
+  it.each(NAMES)("of %s, stopped and resumed again and again, counts all of it", async (name) => {
+    const harness = named(name);
+    const { executions, pruned, goalsReached } = whole(harness);
+    let state: SearchState = { explored: undefined, stacks: [[]] };
+    for (let round = 0; state.stacks.length > 0; round++) {
+      // More rounds than that do not come nearer to the end.
+      expect(round).toBeLessThan(executions + pruned);
+      state = JSON.parse(JSON.stringify(await exploreHere(harness, state, { executionsMax: 100 })));
+    }
+    expect(state.explored).toMatchObject({ isComplete: true, executions, pruned });
+    expect(state.explored?.goalsReached.toSorted()).toEqual(goalsReached.toSorted());
+  });
+
+  it("does not end as long as a part of it is left", async () => {
+    const harness = named("command-queue");
+    const parts = split(harness, { memoryModel: "tso", eventsMax: EVENTS_MAX });
+    const { explored, stacks } = await exploreHere(harness, parts, { executionsMax: 1 });
+    // Each of the three had one execution.
+    expect(stacks.length).toBeGreaterThanOrEqual(parts.stacks.length - 3);
+    expect(explored.isComplete).toBe(false);
+  });
+
+  it("that was saved of other code is no rule broken", async () => {
+    const harness = named("command-queue");
+    const first = await exploreHere(
+      harness,
+      { explored: undefined, stacks: [[]] },
+      {
+        executionsMax: 5,
+      },
+    );
+    const [stack] = first.stacks;
+    // One CPU takes all steps, those of the others included.
+    const other = stack.map((entry) => ({ ...entry, chosen: "cpu0" }));
+    await expect(exploreHere(harness, { ...first, stacks: [other] })).rejects.toThrow(
+      DivergedError,
+    );
+    const unknown = stack.map((entry) => ({ ...entry, chosen: "nobody" }));
+    await expect(exploreHere(harness, { ...first, stacks: [unknown] })).rejects.toThrow(
+      /does not fit .*nobody/,
+    );
   });
 
   it("is resumed by a search that knows nothing of the first one's numbers", () => {

@@ -1,16 +1,30 @@
-/** A worker thread of `searchParallel`: takes jobs, one after the other, and answers each. */
+/** A worker thread of a search: takes jobs, one after the other, and answers each. */
 
 import { parentPort } from "node:worker_threads";
+import type { FromWorker, Job, ToWorker } from "./jobs.js";
 import { findMutant, loadMutant } from "./mutants/index.js";
-import type { Job } from "./parallel.js";
 
 const port = parentPort;
 if (port === null) throw new Error("search-worker.js is for worker threads");
 
-port.on("message", async (job: Job) => {
+const stop = new AbortController();
+const say = (message: FromWorker): void => port.postMessage(message);
+
+port.on("message", async (message: ToWorker) => {
+  if (message.kind === "stop") return stop.abort();
+  try {
+    say({ kind: "answer", answer: await explore(message.job) });
+  } catch (error) {
+    const { name, message } = error as Error;
+    say({ kind: "failed", name, message });
+  }
+});
+
+async function explore(job: Job) {
   const mutant = job.mutant === undefined ? undefined : findMutant(job.mutant);
   const room = mutant === undefined ? await import("./index.js") : await loadMutant(mutant);
   const harness = room.findHarness(job.harness);
   if (harness === undefined) throw new Error(`no harness is called ${job.harness}`);
-  port.postMessage(room.searchBelow(harness, job));
-});
+  const runner = room.localRunner(harness, stop.signal);
+  return await runner.run(job, (executions) => say({ kind: "explored", executions }));
+}

@@ -15,7 +15,7 @@ import {
 } from "#machine";
 import type { DporScheduler, StackEntry } from "./dpor.js";
 import type { Harness, Scenario } from "./harness.js";
-import { Replayer, type Schedule, scheduleOf } from "./schedule.js";
+import { DivergedError, Replayer, type Schedule, scheduleOf } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
 
 export interface SearchLimits {
@@ -43,6 +43,8 @@ export interface SearchResult {
   readonly eventCount: number;
   /** Everything within the stated bounds was explored. */
   readonly isComplete: boolean;
+  /** Some execution was cut, for its length or its interrupts: never complete. */
+  readonly isCut: boolean;
   readonly violation: Violation | undefined;
   readonly goalsReached: readonly string[];
   /** Goals that no execution reached. */
@@ -52,8 +54,6 @@ export interface SearchResult {
 
 export interface SearchOptions extends SearchLimits {
   readonly memoryModel?: MemoryModel;
-  /** Told now and then how far it is. */
-  readonly onProgress?: (executions: number, pruned: number) => void;
   /** Called with the machine at the end of every execution that was not given up. */
   readonly onExecution?: (machine: ExploredMachine) => void;
   /** CPUs that wait for ever are an end like another: for tests of the search itself. */
@@ -64,8 +64,8 @@ export interface SearchOptions extends SearchLimits {
   readonly isTwice?: boolean;
 }
 
-/** How often the host's clock is looked at. */
-const EXECUTIONS_PER_LOOK = 256;
+/** Long beside an execution, short to somebody who waits for the search to stop. */
+const SLICE_MS = 50;
 
 /** The same schedule had two outcomes: the harness depends on something else. */
 export class NondeterminismError extends Error {
@@ -84,7 +84,10 @@ export class Search {
   #tooDeep = 0;
   #events = 0;
   #scenario: Scenario = {};
-  #isExhausted = false;
+  /** Nothing is left to explore. */
+  isExhausted = false;
+  #violation: Violation | undefined;
+  #beganMs: number | undefined;
   readonly #reach = (goal: string): void => {
     this.#goalsReached.add(goal);
   };
@@ -115,20 +118,29 @@ export class Search {
 
   /** Explores until something is found, nothing is left, or a limit is reached. */
   run(): SearchResult {
-    const { executionsMax, secondsMax, onProgress } = this.#options;
+    while (!this.runSome());
+    return this.result();
+  }
+
+  /** Explores for a moment; true when it ended, as `run` does. */
+  runSome(): boolean {
+    const { executionsMax = Infinity, secondsMax = Infinity } = this.#options;
     const beganMs = Date.now();
-    let violation: Violation | undefined;
-    while (!this.#isExhausted) {
-      violation = this.#execute();
-      if (violation !== undefined) break;
-      if (!this.#scheduler.advance()) this.#isExhausted = true;
-      const done = this.#executions + this.#pruned;
-      if (executionsMax !== undefined && done >= executionsMax) break;
-      if (done % EXECUTIONS_PER_LOOK !== 0) continue;
-      onProgress?.(this.#executions, this.#pruned);
-      if (secondsMax !== undefined && Date.now() - beganMs > secondsMax * 1000) break;
+    this.#beganMs ??= beganMs;
+    for (let nowMs = beganMs; nowMs < beganMs + SLICE_MS; nowMs = Date.now()) {
+      this.#violation = this.#execute();
+      if (this.#violation !== undefined || !this.#scheduler.advance()) {
+        this.isExhausted = this.#violation === undefined;
+        return true;
+      }
+      if (this.explored >= executionsMax || nowMs - this.#beganMs > secondsMax * 1000) return true;
     }
-    return this.#result(violation, (Date.now() - beganMs) / 1000);
+    return false;
+  }
+
+  /** Executions so far, those given up included. */
+  get explored(): number {
+    return this.#executions + this.#pruned;
   }
 
   #execute(): Violation | undefined {
@@ -144,6 +156,8 @@ export class Search {
       else if (scheduler.isTooDeep) this.#tooDeep++;
       else this.#endExecution();
     } catch (error) {
+      // The code is not what it was when the stack was saved: that is no rule broken.
+      if (error instanceof DivergedError) throw error;
       return { message: messageOf(error), schedule: scheduleOf(machine) };
     }
     if (this.#options.isTwice) this.#repeat();
@@ -185,9 +199,9 @@ export class Search {
     }
   }
 
-  #result(violation: Violation | undefined, seconds: number): SearchResult {
+  /** What came of it so far. */
+  result(): SearchResult {
     const isCut = this.#tooDeep > 0 || this.machine.interrupts.wasCut;
-    const isComplete = this.#isExhausted && this.#scheduler.isExhaustive && !isCut;
     return {
       harness: this.harness.name,
       memoryModel: this.machine.memoryModel,
@@ -196,11 +210,12 @@ export class Search {
       tooDeep: this.#tooDeep,
       depthMax: this.#scheduler.depthMax,
       eventCount: this.#events,
-      isComplete,
-      violation,
+      isComplete: this.isExhausted && this.#scheduler.isExhaustive && !isCut,
+      isCut,
+      violation: this.#violation,
       goalsReached: [...this.#goalsReached],
       goalsMissed: this.harness.goals.filter((goal) => !this.#goalsReached.has(goal)),
-      seconds,
+      seconds: (Date.now() - (this.#beganMs ?? Date.now())) / 1000,
     };
   }
 }
