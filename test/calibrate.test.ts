@@ -1,21 +1,21 @@
-/** `iommukit calibrate` as its users meet it: what it refuses, in one line. */
+/** `iommukit calibrate` as its users meet it: what it refuses, in one line, and Ctrl-C. */
 
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { iommukit } from "./command-line.js";
+import { interruptWhen, iommukit, start } from "./command-line.js";
+
+const output = (threads: number, unmapUs: number): string =>
+  `dma mapping benchmark: threads:${threads} seconds:20\n` +
+  "average map latency(us):0.3 standard deviation:0.1\n" +
+  `average unmap latency(us):${unmapUs.toFixed(1)} standard deviation:0.2\n`;
 
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "iommukit-calibrate-"));
   writeFileSync(join(folder, "none.txt"), "hello\n");
-  writeFileSync(
-    join(folder, "one.txt"),
-    "dma mapping benchmark: threads:1 seconds:20\n" +
-      "average map latency(us):0.3 standard deviation:0.1\n" +
-      "average unmap latency(us):1.9 standard deviation:0.2\n",
-  );
+  writeFileSync(join(folder, "one.txt"), output(1, 1.9));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -53,5 +53,31 @@ describe("iommukit calibrate refuses, in one line and without writing a profile"
       /^iommukit: --out: \/dev\/null is no regular file; name another file\n$/,
     );
     expect(code).toBe(2);
+  });
+});
+
+describe("iommukit calibrate that Ctrl-C ends", () => {
+  it("stops in the middle of a fit, says so, and leaves the old file and no other", async () => {
+    const runs = [
+      ["strict", "one.txt", output(1, 1.9)],
+      ["strict", "many.txt", output(64, 30)],
+      ["lazy", "lazy.txt", output(1, 0.2)],
+    ];
+    const fitting = mkdtempSync(join(folder, "fitting-"));
+    for (const [, name, text] of runs) writeFileSync(join(fitting, name), text);
+    const out = join(fitting, "out.json");
+    writeFileSync(out, "old");
+    const before = readdirSync(fitting);
+    const args = runs.map(([mode, name]) => `${mode}=${join(fitting, name)}`);
+    const child = start(["calibrate", ...args, "--out", out]);
+    // The new file is there under another name while it works, which takes some seconds.
+    const isAtWork = (): boolean => readdirSync(fitting).length > before.length;
+    expect(await interruptWhen(child, isAtWork)).toEqual({
+      code: 130,
+      stdout: "",
+      stderr: "iommukit: stopped; no profile was written\n",
+    });
+    expect(readdirSync(fitting)).toEqual(before);
+    expect(readFileSync(out, "utf8")).toBe("old");
   });
 });

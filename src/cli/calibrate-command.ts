@@ -4,21 +4,22 @@
  */
 
 import { readFileSync, statSync } from "node:fs";
+import { Worker } from "node:worker_threads";
 import Table from "cli-table3";
 import { type Command, InvalidArgumentError } from "commander";
 import { extendProfile, type Profile, ProfileError, parseProfile } from "#platform";
 import {
   BenchmarkTextError,
   type Calibration,
-  CalibrationError,
-  calibrate,
   changesOf,
   type MeasuredRun,
   MODES,
   type Mode,
   parseBenchmarks,
 } from "#workloads";
-import { UsageError } from "./errors.js";
+import type { CalibrationTask, FromCalibration } from "./calibrate-worker.js";
+import { InterruptedError, UsageError } from "./errors.js";
+import { watchInterrupt } from "./interruption.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
 import { WholeFile } from "./whole-file.js";
@@ -42,18 +43,33 @@ export function defineCalibrate(command: Command): void {
     .addOption(profileOption("kunpeng-d06"))
     .option("--out <file>", "where the profile goes", "calibrated.json")
     .option("--name <name>", "what the profile is to be called", parseName, "calibrated")
-    .action((files: readonly string[], flags: CalibrateFlags) => calibrateCommand(files, flags));
+    .action(async (files: readonly string[], flags: CalibrateFlags) => {
+      await calibrateCommand(files, flags);
+    });
 }
 
-function calibrateCommand(files: readonly string[], flags: CalibrateFlags): void {
+async function calibrateCommand(files: readonly string[], flags: CalibrateFlags): Promise<void> {
   const runs = files.flatMap(readRuns);
   if (runs.length > RUNS_MAX) {
     throw new UsageError(`${runs.length} runs are too many; give up to ${RUNS_MAX}`);
   }
+  const interruption = watchInterrupt();
+  try {
+    await calibrateRuns(runs, flags, interruption.signal);
+  } finally {
+    interruption.stop();
+  }
+}
+
+async function calibrateRuns(
+  runs: readonly MeasuredRun[],
+  flags: CalibrateFlags,
+  signal: AbortSignal,
+): Promise<void> {
   // What cannot be written is told before the work.
   const out = new WholeFile("--out", flags.out);
   try {
-    const calibration = calibrated(runs, flags);
+    const calibration = await calibrated({ runs, base: flags.profile }, signal);
     writeProfile(profileOf(calibration, runs, flags), flags.out, out);
     process.stdout.write(report(calibration, runs, flags));
   } finally {
@@ -61,16 +77,28 @@ function calibrateCommand(files: readonly string[], flags: CalibrateFlags): void
   }
 }
 
-function calibrated(runs: readonly MeasuredRun[], { profile }: CalibrateFlags): Calibration {
+/** Fits in a thread of its own: the optimiser does not look up. */
+async function calibrated(task: CalibrationTask, signal: AbortSignal): Promise<Calibration> {
   const progress = createProgress();
   progress.beginCount("simulating the runs: trials");
+  const worker = new Worker(new URL("./calibrate-worker.js", import.meta.url), {
+    workerData: task,
+  });
   try {
-    return calibrate(runs, profile, (trials) => progress.update(trials));
-  } catch (error) {
-    if (error instanceof CalibrationError) throw new UsageError(error.message);
-    throw error;
+    return await new Promise((resolve, reject) => {
+      signal.addEventListener("abort", () => {
+        reject(new InterruptedError("stopped; no profile was written"));
+      });
+      worker.on("error", reject);
+      worker.on("message", (message: FromCalibration) => {
+        if (message.kind === "trials") progress.update(message.trials);
+        else if (message.kind === "result") resolve(message.calibration);
+        else reject(new UsageError(message.message));
+      });
+    });
   } finally {
     progress.stop();
+    await worker.terminate();
   }
 }
 
