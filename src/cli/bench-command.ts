@@ -11,6 +11,7 @@ import {
   benchmarkText,
   complaintOf,
   DEFAULT_PARAMETERS,
+  IovaAgeError,
   MapBenchmark,
   MapBenchmarkError,
   type MapBenchmarkOptions,
@@ -22,11 +23,12 @@ import {
 import { parseCount } from "./count.js";
 import { UsageError } from "./errors.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
+import { addIovaOptions, type IovaFlags, iovaOptionsOf } from "./iova-options.js";
 import { QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress, type Progress } from "./progress.js";
 
-interface BenchFlags {
+interface BenchFlags extends IovaFlags {
   readonly t: number;
   readonly s: number;
   readonly n: number;
@@ -72,7 +74,8 @@ export function defineBench(command: Command): void {
         "msi",
         "poll",
       ]),
-    )
+    );
+  addIovaOptions(command)
     .option("--seed <n>", "seed of the virtual machine", (v) => parseCount(v, 0, SEED_MAX), 1)
     .option("--full", "simulate all of the seconds, even when the averages are known")
     .option("--json", "print JSON: the averages as they are, and how well they are known")
@@ -103,6 +106,7 @@ async function benchCommand(flags: BenchFlags): Promise<void> {
         mode: flags.mode,
         profile: flags.profile,
         seed: flags.seed,
+        ...iovaOptionsOf(flags, parameters.granule),
         full: flags.full === true,
         ...(flags.queue === undefined ? {} : { commandQueue: QUEUES[flags.queue] }),
         ...(flags.sync === undefined ? {} : { syncCompletion: flags.sync }),
@@ -117,7 +121,8 @@ async function benchCommand(flags: BenchFlags): Promise<void> {
       process.stderr.write(remark(flags, outcome));
     }
   } catch (error) {
-    if (error instanceof MapBenchmarkError) throw new UsageError(error.message);
+    const isAsked = error instanceof MapBenchmarkError || error instanceof IovaAgeError;
+    if (isAsked) throw new UsageError(error.message);
     throw error;
   } finally {
     progress.stop();

@@ -3,6 +3,7 @@
 import { availableParallelism } from "node:os";
 import { type Command, Option } from "commander";
 import type { SyncCompletion } from "#drivers/smmuv3";
+import { FRAME_BYTES } from "#machine";
 import type { Profile } from "#platform";
 import {
   type AnyPlan,
@@ -17,6 +18,7 @@ import {
 import { parseCount } from "./count.js";
 import { UsageError } from "./errors.js";
 import { watchInterrupt } from "./interruption.js";
+import { addIovaOptions, type IovaFlags, iovaOptionsOf } from "./iova-options.js";
 import { parseCpuCounts, parseModes, parseSize, parseTime, QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress } from "./progress.js";
@@ -26,7 +28,7 @@ import { foldedStacks } from "./simulate-why.js";
 import { WholeFile } from "./whole-file.js";
 
 /** Flags that every kind of load has. */
-export interface CommonFlags {
+export interface CommonFlags extends IovaFlags {
   readonly mode: readonly Mode[];
   readonly cpus?: readonly number[];
   readonly profile: Profile;
@@ -123,7 +125,7 @@ export function defineSimulate(simulate: Command): void {
 }
 
 function addCommonOptions(command: Command): Command {
-  return command
+  return addIovaOptions(command)
     .addOption(
       new Option("--mode <list>", `modes, separated by commas: ${MODES.join(", ")}`)
         .default(MODES, MODES.join(","))
@@ -204,8 +206,8 @@ function cpuCountsOf({ cpus, profile }: CommonFlags): readonly number[] {
   return fitting.length > 0 ? fitting : [1];
 }
 
-/** What a plan of any kind takes from the flags. */
-function commonPlan(flags: CommonFlags, cpus: number, mode: Mode) {
+/** What a plan of any kind takes from the flags; `pages`: of what its load maps. */
+function commonPlan(flags: CommonFlags, cpus: number, mode: Mode, pages: number) {
   const { profile, seed, devices, queue, sync, runtime, ramp } = flags;
   return {
     mode,
@@ -219,6 +221,7 @@ function commonPlan(flags: CommonFlags, cpus: number, mode: Mode) {
     runtimeNs: runtime,
     rampNs: ramp,
     why: flags.why !== undefined,
+    ...iovaOptionsOf(flags, pages),
   };
 }
 
@@ -235,7 +238,7 @@ function nvmePlan(flags: NvmeFlags, cpus: number, mode: Mode): AnyPlan {
   }
   return {
     kind: "nvme",
-    ...commonPlan(flags, cpus, mode),
+    ...commonPlan(flags, cpus, mode, Math.ceil(flags.bs / FRAME_BYTES)),
     rw: flags.rw,
     blockBytes: flags.bs,
     iodepth: flags.iodepth,
@@ -248,7 +251,8 @@ function netPlan(flags: NetFlags, cpus: number, mode: Mode): AnyPlan {
   const isRequest = test === "TCP_RR" || test === "UDP_RR";
   return {
     kind: "net",
-    ...commonPlan(flags, cpus, mode),
+    // A receive buffer is less than a page.
+    ...commonPlan(flags, cpus, mode, 1),
     test,
     messageBytes: flags.message ?? (isRequest ? 1 : MESSAGE_BYTES_MAX),
     streams: flags.streams ?? cpus,

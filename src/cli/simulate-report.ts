@@ -38,6 +38,8 @@ interface Row {
   readonly interrupts: number;
   readonly iotlbHits: number;
   readonly iotlbMisses: number;
+  readonly iovaTreeAllocations: number;
+  readonly iovaTreeFrees: number;
   readonly errors: number;
   readonly limit: string;
   readonly limitText: string;
@@ -88,7 +90,7 @@ function field(value: string | number): string {
 }
 
 function rowOf(result: SimulationResult): Row {
-  const { latencyNs, iotlb, bottleneck } = result;
+  const { latencyNs, iotlb, iovaTree, bottleneck } = result;
   return {
     cpus: result.cpus,
     mode: result.mode,
@@ -104,6 +106,8 @@ function rowOf(result: SimulationResult): Row {
     interrupts: result.interrupts,
     iotlbHits: iotlb.hits,
     iotlbMisses: iotlb.misses,
+    iovaTreeAllocations: iovaTree.allocations,
+    iovaTreeFrees: iovaTree.frees,
     errors: result.errors,
     limit: bottleneck.kind,
     limitText: bottleneck.text,

@@ -32,6 +32,12 @@ export function whyText(cpus: number, results: readonly SimulationResult[]): str
     ...runs.map(({ result }) => each(result.translationNs, result)),
   ]);
   table.push(["IOTLB misses", ...runs.map(({ result }) => missesEach(result))]);
+  table.push([
+    "rbtree: IOVAs got, given",
+    ...runs.map(({ result: { iovaTree, count } }) =>
+      [iovaTree.allocations, iovaTree.frees].map((some) => ratio(some, count)).join(", "),
+    ),
+  ]);
   return [table.toString(), ...runs.map(({ result, why }) => linesText(result, why))].join("\n");
 }
 
@@ -40,7 +46,11 @@ function each(ns: number, { count }: SimulationResult): string {
 }
 
 function missesEach({ iotlb, count }: SimulationResult): string {
-  return count === 0 ? "-" : (iotlb.misses / count).toFixed(2);
+  return ratio(iotlb.misses, count);
+}
+
+function ratio(some: number, count: number): string {
+  return count === 0 ? "-" : (some / count).toFixed(2);
 }
 
 function linesText({ mode, count }: SimulationResult, { lines }: WhyReport): string {

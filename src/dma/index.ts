@@ -1,5 +1,6 @@
 /** The DMA API: what device drivers call to make memory visible to their devices. */
 
+export { allocateIova } from "./allocate-iova.js";
 export {
   allocCoherent,
   allocNoncoherent,

@@ -16,11 +16,22 @@ export const AllocateFlag = {
   flushCaches: 1,
 } as const;
 
+/** What happened so far in the common space behind an allocator's caches. */
+export interface CommonSpaceCounts {
+  /** Ranges taken from it, and given back to it. */
+  allocations: number;
+  frees: number;
+  /** CPU time that went there: waiting for its lock, and holding it. */
+  busyNs: number;
+}
+
 export interface IovaAllocator {
   /** Bytes of one page frame number; a power of two. */
   readonly granuleBytes: number;
   /** Largest size, in pages, that is served without going to the common space. */
   readonly cachedPagesMax: number;
+  /** Of allocators that have a common space under a lock. */
+  readonly common?: Readonly<CommonSpaceCounts>;
   /**
    * First page of `pages` free ones at or below `limitPfn` (inclusive), aligned to the
    * next power of two of `pages`; `NO_IOVA` when there are none. `flags`: `AllocateFlag`.

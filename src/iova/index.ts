@@ -1,5 +1,11 @@
 /** Allocators of IO virtual addresses. */
 
-export { AllocateFlag, type IovaAllocator, NO_IOVA } from "./allocator.js";
+export { AllocateFlag, type CommonSpaceCounts, type IovaAllocator, NO_IOVA } from "./allocator.js";
 export { IovaDomain, type IovaDomainOptions } from "./iova-domain.js";
+export {
+  CACHED_PAGES_MAX,
+  DEPOT_TRIM_DELAY_NS,
+  type DepotPolicy,
+  UNBOUNDED_DEPOT,
+} from "./magazines.js";
 export type { PfnRange } from "./tree.js";

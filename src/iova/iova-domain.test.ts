@@ -5,14 +5,23 @@ import { expect, test } from "vitest";
 import { type Machine, sequentialMachine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
 import { AllocateFlag, IovaDomain, NO_IOVA } from "./index.js";
-import { BINS, DEPOT_TRIM_DELAY_NS, MAGAZINE_PFNS } from "./magazines.js";
+import {
+  BINS,
+  DEPOT_TRIM_DELAY_NS,
+  type DepotPolicy,
+  MAGAZINE_PFNS,
+  UNBOUNDED_DEPOT,
+} from "./magazines.js";
 
 /** The last page below 4 GiB. */
 const LIMIT_32 = 0xfffff;
 
-function domain(cpuCount: number, granuleBytes = 4096): IovaDomain {
-  return new IovaDomain({ granuleBytes, startPfn: 1, cpuCount });
+function domain(cpuCount: number, granuleBytes = 4096, depot = UNBOUNDED_DEPOT): IovaDomain {
+  return new IovaDomain({ granuleBytes, startPfn: 1, cpuCount, depot });
 }
+
+/** What a depot may do with full magazines; a bounded one of a single magazine overflows soon. */
+const DEPOTS: readonly DepotPolicy[] = [UNBOUNDED_DEPOT, { kind: "bounded", magazinesMax: 1 }];
 
 function allocate(
   machine: Machine,
@@ -63,42 +72,45 @@ const steps = fc.array(
   { maxLength: 80 },
 );
 
-test("live ranges are disjoint, aligned and below the limit, and nothing is lost or doubled", () => {
-  fc.assert(
-    fc.property(steps, (sequence) => {
-      const machine = sequentialMachine({ cpus: 3 });
-      // 64 KiB pages: 65536 of them below 4 GiB.
-      const space = domain(3, 65536);
-      const live: { pfn: number; pages: number }[] = [];
-      for (const step of sequence) {
-        for (let time = 0; time < step.repeat; time++) {
-          if (step.allocates) {
-            const limit = 65535 - step.below;
-            const pfn = allocate(machine, space, step.cpuId, step.pages, limit);
-            expect(pfn).not.toBe(NO_IOVA);
-            expect(pfn + step.pages - 1).toBeLessThanOrEqual(limit);
-            expect(pfn % 2 ** Math.ceil(Math.log2(step.pages))).toBe(0);
-            live.push({ pfn, pages: step.pages });
-          } else if (live.length > 0) {
-            const [range] = live.splice(step.which % live.length, 1);
-            free(machine, space, step.cpuId, range.pfn, range.pages);
+test.each(DEPOTS)(
+  "live ranges are disjoint, aligned and below the limit, none is lost: depot $kind",
+  (depot) => {
+    fc.assert(
+      fc.property(steps, (sequence) => {
+        const machine = sequentialMachine({ cpus: 3 });
+        // 64 KiB pages: 65536 of them below 4 GiB.
+        const space = domain(3, 65536, depot);
+        const live: { pfn: number; pages: number }[] = [];
+        for (const step of sequence) {
+          for (let time = 0; time < step.repeat; time++) {
+            if (step.allocates) {
+              const limit = 65535 - step.below;
+              const pfn = allocate(machine, space, step.cpuId, step.pages, limit);
+              expect(pfn).not.toBe(NO_IOVA);
+              expect(pfn + step.pages - 1).toBeLessThanOrEqual(limit);
+              expect(pfn % 2 ** Math.ceil(Math.log2(step.pages))).toBe(0);
+              live.push({ pfn, pages: step.pages });
+            } else if (live.length > 0) {
+              const [range] = live.splice(step.which % live.length, 1);
+              free(machine, space, step.cpuId, range.pfn, range.pages);
+            }
           }
+          space.check();
+          const cached = [...space.cached()].map(({ pfn }) => pfn);
+          const held = [...cached, ...live.map(({ pfn }) => pfn)].sort((a, b) => a - b);
+          // What the tree holds is in use or in exactly one cache.
+          expect([...space.ranges()].map(({ firstPfn }) => firstPfn)).toEqual(held);
         }
-        space.check();
-        const cached = [...space.cached()].map(({ pfn }) => pfn);
-        const held = [...cached, ...live.map(({ pfn }) => pfn)].sort((a, b) => a - b);
-        // What the tree holds is in use or in exactly one cache.
-        expect([...space.ranges()].map(({ firstPfn }) => firstPfn)).toEqual(held);
-      }
-      live.sort((a, b) => a.pfn - b.pfn);
-      for (let index = 1; index < live.length; index++) {
-        const before = live[index - 1];
-        expect(before.pfn + before.pages).toBeLessThanOrEqual(live[index].pfn);
-      }
-    }),
-    { numRuns: 60 },
-  );
-});
+        live.sort((a, b) => a.pfn - b.pfn);
+        for (let index = 1; index < live.length; index++) {
+          const before = live[index - 1];
+          expect(before.pfn + before.pages).toBeLessThanOrEqual(live[index].pfn);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  },
+);
 
 test("a freed range comes back to its CPU first, last in first out", () => {
   const machine = sequentialMachine({ cpus: 2 });
@@ -153,6 +165,24 @@ test("the depot is trimmed to one magazine per CPU, one in 100 ms, and then left
   space.check();
 });
 
+test("a bounded depot keeps what it takes, and what it does not take goes to the tree whole", () => {
+  const machine = sequentialMachine({ cpus: 2 });
+  const space = domain(2, 4096, { kind: "bounded", magazinesMax: 3 });
+  const pfns: number[] = [];
+  for (let index = 0; index < 7 * MAGAZINE_PFNS; index++) pfns.push(allocate(machine, space, 0, 1));
+  const inCpu = 2 * MAGAZINE_PFNS;
+  for (const pfn of pfns.splice(0, inCpu + 3 * MAGAZINE_PFNS)) free(machine, space, 0, pfn, 1);
+  expect(space.common.frees).toBe(0);
+  // The next one makes the CPU hand a magazine on that nobody takes.
+  free(machine, space, 0, pfns[0], 1);
+  expect(space.common.frees).toBe(MAGAZINE_PFNS);
+  for (const pfn of pfns.slice(1)) free(machine, space, 0, pfn, 1);
+  expect(space.common.frees).toBe(2 * MAGAZINE_PFNS);
+  machine.advance(10 * DEPOT_TRIM_DELAY_NS);
+  expect([...space.cached()].length).toBe(5 * MAGAZINE_PFNS);
+  space.check();
+});
+
 test("nothing is trimmed after the domain was destroyed", () => {
   const machine = sequentialMachine();
   const space = domain(1);
@@ -188,34 +218,37 @@ test("bins hold powers of two up to 32 pages, larger ranges go to the tree", () 
   expect(2 ** (BINS - 1)).toBe(space.cachedPagesMax);
 });
 
-test("CPUs that allocate, free and flush at the same time neither share a range nor lose one", () => {
-  const cpus = 8;
-  const machine = timedMachine({ cpus, seed: 7, costs: machineCosts(genericArm) });
-  const space = domain(cpus, 65536);
-  const owners = new Map<number, number>();
-  for (let cpuId = 0; cpuId < cpus; cpuId++) {
-    machine.start(cpuId, function* (cpu) {
-      const mine: number[] = [];
-      for (let round = 0; round < 600; round++) {
-        if (mine.length < 300 && cpu.random() < 0.6) {
-          // Every 50th looks in vain below a limit, which flushes all caches, and makes others
-          // believe for a while that two pages do not fit below 4 GiB.
-          const limit = round % 50 === 49 ? 1 : 65535;
-          const pfn = yield* space.allocate(cpu, 2, limit, AllocateFlag.flushCaches);
-          if (pfn === NO_IOVA) continue;
-          expect(owners.has(pfn)).toBe(false);
-          owners.set(pfn, cpuId);
-          mine.push(pfn);
-        } else if (mine.length > 0) {
-          const pfn = mine.splice(Math.floor(cpu.random() * mine.length), 1)[0];
-          owners.delete(pfn);
-          yield* space.free(cpu, pfn, 2);
+test.each(DEPOTS)(
+  "CPUs that allocate, free and flush at once share no range and lose none: depot $kind",
+  (depot) => {
+    const cpus = 8;
+    const machine = timedMachine({ cpus, seed: 7, costs: machineCosts(genericArm) });
+    const space = domain(cpus, 65536, depot);
+    const owners = new Map<number, number>();
+    for (let cpuId = 0; cpuId < cpus; cpuId++) {
+      machine.start(cpuId, function* (cpu) {
+        const mine: number[] = [];
+        for (let round = 0; round < 600; round++) {
+          if (mine.length < 300 && cpu.random() < 0.6) {
+            // Every 50th looks in vain below a limit, which flushes all caches, and makes others
+            // believe for a while that two pages do not fit below 4 GiB.
+            const limit = round % 50 === 49 ? 1 : 65535;
+            const pfn = yield* space.allocate(cpu, 2, limit, AllocateFlag.flushCaches);
+            if (pfn === NO_IOVA) continue;
+            expect(owners.has(pfn)).toBe(false);
+            owners.set(pfn, cpuId);
+            mine.push(pfn);
+          } else if (mine.length > 0) {
+            const pfn = mine.splice(Math.floor(cpu.random() * mine.length), 1)[0];
+            owners.delete(pfn);
+            yield* space.free(cpu, pfn, 2);
+          }
         }
-      }
-    });
-  }
-  machine.run();
-  space.check();
-  const held = [...owners.keys(), ...[...space.cached()].map(({ pfn }) => pfn)];
-  expect(held.sort((a, b) => a - b)).toEqual([...space.ranges()].map((range) => range.firstPfn));
-});
+      });
+    }
+    machine.run();
+    space.check();
+    const held = [...owners.keys(), ...[...space.cached()].map(({ pfn }) => pfn)];
+    expect(held.sort((a, b) => a - b)).toEqual([...space.ranges()].map((range) => range.firstPfn));
+  },
+);

@@ -7,8 +7,15 @@
  */
 
 import { assert, type Cpu, type Routine, SpinNodes, Work } from "#machine";
-import { AllocateFlag, type IovaAllocator, NO_IOVA } from "./allocator.js";
-import { CACHED_PAGES_MAX, MAGAZINE_PFNS, RangeCaches } from "./magazines.js";
+import { AllocateFlag, type CommonSpaceCounts, type IovaAllocator, NO_IOVA } from "./allocator.js";
+import {
+  CACHED_PAGES_MAX,
+  type DepotPolicy,
+  MAGAZINE_PFNS,
+  type Magazine,
+  RangeCaches,
+  UNBOUNDED_DEPOT,
+} from "./magazines.js";
 import { IovaTree, type PfnRange } from "./tree.js";
 
 /** Values of `SpinLock.word` of a lock that nobody waits for. */
@@ -20,12 +27,14 @@ export interface IovaDomainOptions {
   readonly granuleBytes: number;
   /** Lowest page ever handed out; at least 1, for address 0 is never valid. */
   readonly startPfn: number;
-  /** CPUs of the machine: as many full magazines per bin a depot keeps for good. */
+  /** CPUs of the machine: as many full magazines per bin an unbounded depot keeps for good. */
   readonly cpuCount: number;
   /** A CPU waits for one of the domain's locks at a time, with interrupts off. */
   readonly spinNodes?: SpinNodes;
   /** Page numbers per magazine; 127 where not given, as in the kernel. */
   readonly magazinePfns?: number;
+  /** `UNBOUNDED_DEPOT` where not given. */
+  readonly depot?: DepotPolicy;
 }
 
 export class IovaDomain implements IovaAllocator {
@@ -40,12 +49,8 @@ export class IovaDomain implements IovaAllocator {
     const spinNodes = options.spinNodes ?? new SpinNodes();
     this.granuleBytes = options.granuleBytes;
     this.#tree = new IovaTree({ granuleLg2, startPfn: options.startPfn, spinNodes });
-    this.#caches = new RangeCaches(
-      this.#tree,
-      options.cpuCount,
-      spinNodes,
-      options.magazinePfns ?? MAGAZINE_PFNS,
-    );
+    const { cpuCount, magazinePfns = MAGAZINE_PFNS, depot = UNBOUNDED_DEPOT } = options;
+    this.#caches = new RangeCaches(this.#tree, { cpuCount, spinNodes, magazinePfns, depot });
   }
 
   *allocate(cpu: Cpu, pages: number, limitPfn: number, flags: number): Routine<number> {
@@ -83,11 +88,13 @@ export class IovaDomain implements IovaAllocator {
     cpu.irqDisable();
     const word = yield* cpu.compareExchange(cache.lock.word, FREE, LOCKED);
     if (word !== FREE) yield* cache.lock.acquire(cpu);
-    if (!cache.hasRoom()) yield* this.#caches.unload(cpu, bin, cache);
+    let excess: Magazine | undefined;
+    if (!cache.hasRoom()) excess = yield* this.#caches.unload(cpu, bin, cache);
     cache.loaded.push(pfn);
     cpu.work(Work.magazine);
     yield* cpu.fetchAdd(cache.lock.word, -LOCKED);
     cpu.irqEnable();
+    if (excess !== undefined) yield* this.#caches.giveBack(cpu, excess);
   }
 
   reserve(cpu: Cpu, firstPfn: number, lastPfn: number): Routine {
@@ -96,6 +103,10 @@ export class IovaDomain implements IovaAllocator {
 
   *destroy(cpu: Cpu): Routine {
     this.#caches.destroy(cpu);
+  }
+
+  get common(): Readonly<CommonSpaceCounts> {
+    return this.#tree.counts;
   }
 
   /** Taken ranges in ascending order, reserved and cached ones included: for tools. */

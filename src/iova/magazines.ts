@@ -28,8 +28,24 @@ export const MAGAZINE_PFNS = 127;
 /** Bins for 1, 2, 4 … 32 pages: what drivers map per request. */
 export const BINS = 6;
 export const CACHED_PAGES_MAX = 2 ** (BINS - 1);
+
+/**
+ * What becomes of full magazines that no CPU has room for. Since Linux 6.7 the depot takes all of
+ * them, and while it has more than one per CPU it gives one back to the tree after each
+ * `trimDelayNs` (911aa1245da8 and the commit behind it, 2023). Before, it took up to
+ * `magazinesMax` per bin for good, and the next one went back to the tree at once
+ * (9257b4a206fc, 2016, MAX_GLOBAL_MAGS).
+ */
+export type DepotPolicy =
+  | { readonly kind: "unbounded"; readonly trimDelayNs: number }
+  | { readonly kind: "bounded"; readonly magazinesMax: number };
+
 /** A burst of frees keeps its magazines this long before the depot is trimmed. */
 export const DEPOT_TRIM_DELAY_NS = 100e6;
+export const UNBOUNDED_DEPOT: DepotPolicy = {
+  kind: "unbounded",
+  trimDelayNs: DEPOT_TRIM_DELAY_NS,
+};
 
 /** A stack of page numbers. */
 export class Magazine {
@@ -101,26 +117,40 @@ export class CpuCache {
 class Depot {
   readonly lock: SpinLock;
   readonly full: Magazine[] = [];
+  readonly #policy: DepotPolicy;
   /** 1 while a trim is due (the pending bit of the kernel's delayed work). */
   readonly trimDue: Cell;
   readonly #trim: (cpu: Cpu, depot: Depot) => Routine;
   readonly #timers: (Interrupt | undefined)[] = [];
 
-  constructor(bin: number, spinNodes: SpinNodes, trim: (cpu: Cpu, depot: Depot) => Routine) {
+  constructor(
+    bin: number,
+    spinNodes: SpinNodes,
+    policy: DepotPolicy,
+    trim: (cpu: Cpu, depot: Depot) => Routine,
+  ) {
+    this.#policy = policy;
     this.#trim = trim;
     this.lock = new SpinLock(`iova depot ${bin}`, spinNodes);
     this.trimDue = new Cell(new Line(`iova depot ${bin} trim`), "trim due");
   }
 
-  /** Starts the trim's delay on this CPU unless it runs already. */
+  get isFull(): boolean {
+    const policy = this.#policy;
+    return policy.kind === "bounded" && this.full.length >= policy.magazinesMax;
+  }
+
+  /** Starts the trim's delay on this CPU unless it runs already, or there is none. */
   *scheduleTrim(cpu: Cpu): Routine {
+    const policy = this.#policy;
+    if (policy.kind === "bounded") return;
     if ((yield* cpu.exchange(this.trimDue, 1)) !== 0) return;
     const timer = (this.#timers[cpu.id] ??= {
       name: "iova depot trim",
       cpuId: cpu.id,
       handler: (on) => this.#trim(on, this),
     });
-    cpu.armTimer(timer, DEPOT_TRIM_DELAY_NS);
+    cpu.armTimer(timer, policy.trimDelayNs);
   }
 
   cancelTrim(cpu: Cpu): void {
@@ -128,11 +158,17 @@ class Depot {
   }
 }
 
+export interface RangeCachesOptions {
+  /** As many full magazines per bin an unbounded depot keeps for good. */
+  readonly cpuCount: number;
+  readonly spinNodes: SpinNodes;
+  readonly magazinePfns: number;
+  readonly depot: DepotPolicy;
+}
+
 export class RangeCaches {
   readonly #tree: IovaTree;
-  readonly #cpuCount: number;
-  readonly #spinNodes: SpinNodes;
-  readonly #magazinePfns: number;
+  readonly #options: RangeCachesOptions;
   /** By CPU, then by bin; a CPU's are made when it first allocates or frees. */
   readonly #caches: (readonly CpuCache[] | undefined)[] = [];
   readonly #depots: readonly Depot[];
@@ -140,14 +176,13 @@ export class RangeCaches {
   readonly #spare: Magazine[] = [];
   #destroyed = false;
 
-  constructor(tree: IovaTree, cpuCount: number, spinNodes: SpinNodes, magazinePfns: number) {
-    this.#magazinePfns = magazinePfns;
+  constructor(tree: IovaTree, options: RangeCachesOptions) {
     this.#tree = tree;
-    this.#cpuCount = cpuCount;
-    this.#spinNodes = spinNodes;
+    this.#options = options;
+    const trim = (cpu: Cpu, depot: Depot) => this.#trim(cpu, depot);
     this.#depots = Array.from(
       { length: BINS },
-      (_, bin) => new Depot(bin, spinNodes, (cpu, depot) => this.#trim(cpu, depot)),
+      (_, bin) => new Depot(bin, options.spinNodes, options.depot, trim),
     );
   }
 
@@ -157,9 +192,10 @@ export class RangeCaches {
   }
 
   #makeCaches(cpuId: number): readonly CpuCache[] {
+    const { spinNodes, magazinePfns } = this.#options;
     const bins = Array.from(
       { length: BINS },
-      (_, bin) => new CpuCache(`iova cache ${cpuId}.${bin}`, this.#spinNodes, this.#magazinePfns),
+      (_, bin) => new CpuCache(`iova cache ${cpuId}.${bin}`, spinNodes, magazinePfns),
     );
     this.#caches[cpuId] = bins;
     return bins;
@@ -177,15 +213,28 @@ export class RangeCaches {
     yield* depot.lock.release(cpu);
   }
 
-  /** Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. */
-  *unload(cpu: Cpu, bin: number, cache: CpuCache): Routine {
+  /**
+   * Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. A depot
+   * that is full returns the magazine, for `giveBack` once the CPU's lock is free.
+   */
+  *unload(cpu: Cpu, bin: number, cache: CpuCache): Routine<Magazine | undefined> {
     const depot = this.#depots[bin];
-    const empty = this.#spare.pop() ?? new Magazine(this.#magazinePfns);
+    const unloaded = cache.loaded;
+    const empty = this.#spare.pop() ?? new Magazine(this.#options.magazinePfns);
     yield* depot.lock.acquire(cpu);
-    depot.full.push(cache.loaded);
+    const isFull = depot.isFull;
+    if (!isFull) depot.full.push(unloaded);
     yield* depot.lock.release(cpu);
-    yield* depot.scheduleTrim(cpu);
     cache.loaded = empty;
+    if (isFull) return unloaded;
+    yield* depot.scheduleTrim(cpu);
+    return undefined;
+  }
+
+  /** Gives the ranges of a magazine that nobody else knows back to the tree. */
+  *giveBack(cpu: Cpu, full: Magazine): Routine {
+    yield* this.#empty(cpu, full);
+    this.#spare.push(full);
   }
 
   /** Gives back one magazine per delay while the depot holds more than one per CPU. */
@@ -193,11 +242,10 @@ export class RangeCaches {
     yield* cpu.store(depot.trimDue, 0);
     if (this.#destroyed) return;
     yield* depot.lock.acquireIrqSave(cpu);
-    const full = depot.full.length > this.#cpuCount ? depot.full.pop() : undefined;
+    const full = depot.full.length > this.#options.cpuCount ? depot.full.pop() : undefined;
     yield* depot.lock.releaseIrqRestore(cpu);
     if (full === undefined) return;
-    yield* this.#empty(cpu, full);
-    this.#spare.push(full);
+    yield* this.giveBack(cpu, full);
     yield* depot.scheduleTrim(cpu);
   }
 
@@ -214,8 +262,7 @@ export class RangeCaches {
     for (const depot of this.#depots) {
       yield* depot.lock.acquireIrqSave(cpu);
       for (let full = depot.full.pop(); full !== undefined; full = depot.full.pop()) {
-        yield* this.#empty(cpu, full);
-        this.#spare.push(full);
+        yield* this.giveBack(cpu, full);
       }
       yield* depot.lock.releaseIrqRestore(cpu);
     }

@@ -9,7 +9,7 @@
  */
 
 import { assert, type Cpu, hex, type Routine, SpinLock, type SpinNodes, Work } from "#machine";
-import { NO_IOVA } from "./allocator.js";
+import { type CommonSpaceCounts, NO_IOVA } from "./allocator.js";
 import { NIL, RangeTree } from "./range-tree.js";
 
 /** Page number of the node above everything, which no search has to test for (all ones). */
@@ -34,6 +34,7 @@ export class IovaTree {
   readonly #above32Pfn: number;
   readonly #startPfn: number;
   readonly #lock: SpinLock;
+  readonly counts: CommonSpaceCounts = { allocations: 0, frees: 0, busyNs: 0 };
   // Private to the lock's holder from here on.
   readonly #tree = new RangeTree();
   readonly #anchor: number;
@@ -81,37 +82,51 @@ export class IovaTree {
 
   /** See `IovaAllocator.allocate`. */
   *allocate(cpu: Cpu, pages: number, limitPfn: number): Routine<number> {
-    yield* this.#lock.acquireIrqSave(cpu);
+    const beganNs = yield* this.#acquire(cpu);
     const pfn = this.#allocate(pages, limitPfn + 1);
-    cpu.work(Work.treeNode, this.#tree.takeVisited());
-    yield* this.#lock.releaseIrqRestore(cpu);
+    if (pfn !== NO_IOVA) this.counts.allocations++;
+    yield* this.#release(cpu, beganNs);
     return pfn;
   }
 
   /** Frees the range that starts at `pfn`. */
   *free(cpu: Cpu, pfn: number): Routine {
-    yield* this.#lock.acquireIrqSave(cpu);
+    const beganNs = yield* this.#acquire(cpu);
     this.#free(pfn);
-    cpu.work(Work.treeNode, this.#tree.takeVisited());
-    yield* this.#lock.releaseIrqRestore(cpu);
+    yield* this.#release(cpu, beganNs);
   }
 
   /** Frees the ranges that start at the first `count` of `pfns` under one hold of the lock. */
   *freeMany(cpu: Cpu, pfns: Float64Array, count: number): Routine {
-    yield* this.#lock.acquireIrqSave(cpu);
+    const beganNs = yield* this.#acquire(cpu);
     for (let index = 0; index < count; index++) this.#free(pfns[index]);
-    cpu.work(Work.treeNode, this.#tree.takeVisited());
-    yield* this.#lock.releaseIrqRestore(cpu);
+    yield* this.#release(cpu, beganNs);
   }
 
   /** See `IovaAllocator.reserve`. */
   *reserve(cpu: Cpu, firstPfn: number, lastPfn: number): Routine {
     assert(firstPfn <= lastPfn, "a reserved range has a first page not above its last");
     assert(lastPfn < ANCHOR_PFN, `reserved pages are addresses: ${hex(lastPfn)}`);
-    yield* this.#lock.acquireIrqSave(cpu);
+    const beganNs = yield* this.#acquire(cpu);
     this.#reserve(firstPfn, lastPfn);
+    yield* this.#release(cpu, beganNs);
+  }
+
+  /** Waits for the lock; returns when that began. */
+  *#acquire(cpu: Cpu): Routine<number> {
+    // Nothing that comes in between shall count.
+    cpu.irqDisable();
+    const beganNs = cpu.now();
+    yield* this.#lock.acquire(cpu);
+    return beganNs;
+  }
+
+  /** Charges for the nodes that were looked at, and lets go of the lock. */
+  *#release(cpu: Cpu, beganNs: number): Routine {
     cpu.work(Work.treeNode, this.#tree.takeVisited());
-    yield* this.#lock.releaseIrqRestore(cpu);
+    yield* this.#lock.release(cpu);
+    this.counts.busyNs += cpu.now() - beganNs;
+    cpu.irqEnable();
   }
 
   /** `limit` is exclusive. Keeps the kernel's order of decisions, for its addresses are compared. */
@@ -170,6 +185,7 @@ export class IovaTree {
 
   /** Find, update of the starting points and erasure are one step under the lock. */
   #free(pfn: number): void {
+    this.counts.frees++;
     const tree = this.#tree;
     const node = tree.find(pfn);
     const isTaken = node !== NIL && tree.first[node] === pfn;

@@ -1,5 +1,6 @@
 /** Workloads: whole systems to run, and the replay of captures. */
 
+export { type IovaAge, IovaAgeError } from "./ageing.js";
 export {
   type Calibration,
   CalibrationError,

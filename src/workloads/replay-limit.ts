@@ -5,8 +5,8 @@
 
 import type { TimedMachineFace } from "#machine";
 import { type Bottleneck, bottleneckOf } from "./simulate/bottleneck.js";
-import type { Resource } from "./simulate/resources.js";
-import type { System } from "./system.js";
+import { iovaTreeOf, type Resource } from "./simulate/resources.js";
+import type { System, SystemDevice } from "./system.js";
 
 /** A replay that takes at most so many times as long as its capture keeps up with it. */
 const KEEPS_UP = 1.05;
@@ -16,13 +16,19 @@ export interface ReplayLoad {
   /** By CPU, and by SMMU. */
   readonly cpusNs: readonly number[];
   readonly smmusNs: readonly number[];
+  /** In what CPUs share of the devices' IOVA allocators. */
+  readonly iovaTreeNs: number;
 }
 
-export function replayLoad({ machine, instances }: System): ReplayLoad {
-  if (machine.kind !== "timed") return { cpusNs: [], smmusNs: [] };
+export function replayLoad(
+  { machine, instances }: System,
+  devices: Iterable<SystemDevice>,
+): ReplayLoad {
+  if (machine.kind !== "timed") return { cpusNs: [], smmusNs: [], iovaTreeNs: 0 };
   return {
     cpusNs: machine.cpus.map(({ id }) => machine.cpuTime(id).busyNs),
     smmusNs: instances.map(({ smmu }) => busyOf(machine, `${smmu.name} commands`)),
+    iovaTreeNs: iovaTreeOf(devices).busyNs,
   };
 }
 
@@ -54,6 +60,7 @@ export function replayLimit(before: ReplayLoad, after: ReplayLoad, times: Replay
   const cpus = used("cpu", before.cpusNs, after.cpusNs);
   const found = bottleneckOf({
     ...times,
+    iovaTreeNs: after.iovaTreeNs - before.iovaTreeNs,
     busyNs: after.cpusNs.reduce((sum, ns, id) => sum + ns - before.cpusNs[id], 0),
     resources: [...cpus, ...used("smmu", before.smmusNs, after.smmusNs)],
     copyNs: 0,

@@ -169,7 +169,7 @@ export class Replay {
     // Commands of the set-up that nobody waits for are consumed before the counting begins.
     machine.advance(SETTLE_NS);
     this.#before = this.#system.counters();
-    this.#loadBefore = replayLoad(this.#system);
+    this.#loadBefore = replayLoad(this.#system, this.#devices.values());
     this.#startNs = machine.nowNs;
     machine.addAgent("capture", (agent) => this.#feed.run(agent, operations));
     for (const { id } of machine.cpus) machine.start(id, (cpu) => this.#perform(cpu));
@@ -189,7 +189,7 @@ export class Replay {
   result(): ReplayResult {
     const before = this.#before;
     const after = this.#system.counters();
-    const load = replayLoad(this.#system);
+    const load = replayLoad(this.#system, this.#devices.values());
     const invalidations = difference(after.commands, before.commands);
     const durationNs = Math.max(0, this.#lastEndNs - this.#startNs);
     return {

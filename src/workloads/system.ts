@@ -29,6 +29,7 @@ import {
   deviceWrite,
 } from "#hardware/devices";
 import { createSmmuV3, type SmmuV3 } from "#hardware/smmuv3";
+import { type DepotPolicy, IovaDomain } from "#iova";
 import {
   type Cpu,
   type CpuWatch,
@@ -75,6 +76,8 @@ export interface SystemOptions {
   readonly watch?: (cpu: Cpu) => CpuWatch;
   /** Makes the allocator of each device's addresses; by default the tree with magazines. */
   readonly iovaAllocator?: IovaAllocatorMaker;
+  /** What that tree's depot does with full magazines; where not given, as kernels since 6.7. */
+  readonly iovaDepot?: DepotPolicy;
 }
 
 /** What the hardware has counted so far. */
@@ -137,7 +140,7 @@ export function createSystem(options: SystemOptions = {}): System {
     ...first,
     instances,
     addDevice: (name, streamId = ++streamIds, instance = first) =>
-      addDevice({ machine, mode, ...instance }, name, streamId, options.iovaAllocator),
+      addDevice({ machine, mode, ...instance }, name, streamId, options),
     allocate: (sizeBytes) => machine.call(0, (cpu) => machine.frames.allocate(cpu, sizeBytes)),
     counters: () => counters(instances),
   };
@@ -192,9 +195,13 @@ function addDevice(
   parts: Pick<System, "machine" | "smmu" | "driver" | "mode">,
   name: string,
   streamId: StreamId,
-  iovaAllocator: IovaAllocatorMaker | undefined,
+  options: SystemOptions,
 ): SystemDevice {
   const { machine, smmu, driver } = parts;
+  const { iovaDepot: depot } = options;
+  const iovaAllocator =
+    options.iovaAllocator ??
+    (depot === undefined ? undefined : (own) => new IovaDomain({ ...own, depot }));
   const hardware = createDmaDevice({ name, streamId, iommu: smmu });
   const dma = machine.call(0, (cpu) =>
     setupDmaDevice(cpu, {

@@ -22,6 +22,7 @@ import {
 } from "#dma";
 import { type Agent, type Cpu, type Iova, loneCell, type Routine, Work } from "#machine";
 import type { Profile } from "#platform";
+import { ageIovas, type IovaAge } from "../ageing.js";
 import type { Mode } from "../mode.js";
 import { ringOf } from "../simulate/simulated-system.js";
 import { type NamedMemory, WatchedCpu } from "../simulate/watched-cpu.js";
@@ -33,7 +34,7 @@ import { LatencySums } from "./statistics.js";
 import { SteadyState } from "./steady-state.js";
 
 export interface MapBenchmarkOptions
-  extends Pick<SystemOptions, "commandQueue" | "syncCompletion" | "seed"> {
+  extends Pick<SystemOptions, "commandQueue" | "syncCompletion" | "seed" | "iovaDepot"> {
   readonly parameters: MapBenchmarkParameters;
   readonly mode: Mode;
   readonly profile: Profile;
@@ -43,6 +44,8 @@ export interface MapBenchmarkOptions
   readonly precision?: number;
   /** Ends after so much virtual time, whether the averages are known or not. */
   readonly simulatedNsMax?: number;
+  /** What the device's allocator went through before. */
+  readonly iovaAge?: IovaAge;
   /** Accounts for where the time goes, from the first loop that counts on. */
   readonly why?: boolean;
 }
@@ -110,6 +113,7 @@ export class MapBenchmark {
     const { machine } = this.#system;
     this.#device = this.#system.addDevice("dma_map_benchmark", STREAM_ID).dma;
     setDmaMask(this.#device, parameters.dmaBits);
+    ageIovas(machine, this.#device, options.iovaAge);
     this.#beginNs = machine.nowNs;
     const { simulatedNsMax = Number.POSITIVE_INFINITY } = options;
     this.#endNs = this.#beginNs + Math.min(parameters.seconds * 1e9, simulatedNsMax);

@@ -31,6 +31,8 @@ export interface Usage {
   readonly resources: readonly Resource[];
   readonly mapNs: number;
   readonly unmapNs: number;
+  /** Of these, in what all CPUs share of an IOVA allocator: waiting for its lock, or holding it. */
+  readonly iovaTreeNs: number;
   /** CMD_SYNCs per unmap. */
   readonly syncsPerUnmap: number;
   readonly copyNs: number;
@@ -44,8 +46,6 @@ const USED_UP = 0.95;
 const CPU_USED_UP = 0.9;
 /** A part of the CPU time from which on it is worth naming by itself. */
 const LARGE_PART = 0.4;
-/** Maps that are so much dearer than unmaps, which walk and clear the same table, wait for an address. */
-const DEAR_MAP = 3;
 
 export function bottleneckOf(usage: Usage): Bottleneck {
   return deviceLimit(usage) ?? cpuLimit(usage) ?? depthLimit();
@@ -69,12 +69,16 @@ const DEVICE_TEXT = {
 } as const;
 
 function cpuLimit(usage: Usage): Bottleneck | undefined {
-  const { resources, busyNs, mapNs, unmapNs, copyNs, interruptNs, durationNs } = usage;
+  const { resources, busyNs, mapNs, unmapNs, iovaTreeNs, copyNs, interruptNs, durationNs } = usage;
   const cpus = resources.filter(({ kind }) => kind === "cpu");
   const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
   if (busiest.utilisation < CPU_USED_UP) return undefined;
   const smmu = resources.find(({ kind, utilisation }) => kind === "smmu" && utilisation >= USED_UP);
   const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
+  if (iovaTreeNs >= LARGE_PART * busyNs && iovaTreeNs >= (mapNs + unmapNs) / 2) {
+    const what = `its rbtree's lock takes ${percent(iovaTreeNs)}`;
+    return { kind: "allocator", text: `the IOVA allocator: ${what}` };
+  }
   // Only unmaps that wait for the SMMU can be held up by it.
   if (unmapNs >= LARGE_PART * busyNs && usage.syncsPerUnmap >= LARGE_PART) {
     if (smmu !== undefined) {
@@ -82,9 +86,6 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
     }
     const what = `unmaps take ${percent(unmapNs)}`;
     return { kind: "command-queue", text: `the command queue: ${what}` };
-  }
-  if (mapNs >= LARGE_PART * busyNs && mapNs >= DEAR_MAP * unmapNs) {
-    return { kind: "allocator", text: `the IOVA allocator's lock: maps take ${percent(mapNs)}` };
   }
   if (mapNs + unmapNs >= LARGE_PART * busyNs) {
     const what = `maps and unmaps take ${percent(mapNs + unmapNs)}`;

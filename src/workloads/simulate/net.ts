@@ -5,6 +5,7 @@
  */
 
 import { createMessageTarget } from "#hardware/devices";
+import { ageIovas } from "../ageing.js";
 import type { System } from "../system.js";
 import { CpuAccounts } from "./cpu-accounts.js";
 import { MeasuredRun } from "./measured-run.js";
@@ -28,6 +29,7 @@ export class NetSimulation {
     const window = new Window();
     const streams = new NetStreams(plan, window, accounts);
     const { devices, peers } = startDevices(plan, system, accounts, streams);
+    for (const { dma } of devices) ageIovas(system.machine, dma, plan.iovaAge);
     streams.connect(devices, peers);
     this.#devices = devices;
     this.#run = new MeasuredRun({
@@ -102,10 +104,11 @@ function startDevices(
   return { devices, peers };
 }
 
-function meteredDevice({ name, model, link }: NetDevice): MeteredDevice {
+function meteredDevice({ name, dma, model, link }: NetDevice): MeteredDevice {
   const { wireIn, wireOut, engine, statistics } = model;
   return {
     name,
+    dma,
     translationNs: () => statistics.translationNs,
     parts: [
       {

@@ -6,6 +6,7 @@
  */
 
 import { createMessageTarget } from "#hardware/devices";
+import { ageIovas } from "../ageing.js";
 import { type BlockDevice, startBlockDevice } from "./block-device.js";
 import { BlockJobs } from "./block-jobs.js";
 import { CpuAccounts } from "./cpu-accounts.js";
@@ -33,6 +34,7 @@ export class BlockSimulation {
       const settings = { accounts, onComplete: jobs.completed };
       return startBlockDevice(system, instance, index, plan.profile, messages, settings);
     });
+    for (const { dma } of devices) ageIovas(machine, dma, plan.iovaAge);
     machine.call(0, (cpu) => jobs.prepare(cpu, devices));
     this.#devices = devices;
     this.#run = new MeasuredRun({
@@ -59,9 +61,10 @@ export class BlockSimulation {
   }
 }
 
-function meteredDevice({ name, model, link }: BlockDevice): MeteredDevice {
+function meteredDevice({ name, dma, model, link }: BlockDevice): MeteredDevice {
   return {
     name,
+    dma,
     translationNs: () => model.statistics.translationNs,
     parts: [
       { kind: "media", name, capacity: model.mediaUnits, busyNs: () => model.mediaBusyNs },

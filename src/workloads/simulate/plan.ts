@@ -4,7 +4,9 @@
  */
 
 import type { CommandQueueKind, SyncCompletion } from "#drivers/smmuv3";
+import type { DepotPolicy } from "#iova";
 import type { Profile } from "#platform";
+import type { IovaAge } from "../ageing.js";
 import type { Mode } from "../mode.js";
 
 export interface SimulationPlan {
@@ -18,6 +20,10 @@ export interface SimulationPlan {
   /** The lock-less queue with compare-exchange where not given. */
   readonly commandQueue?: CommandQueueKind;
   readonly sync: SyncCompletion;
+  /** As kernels since 6.7 where not given. */
+  readonly iovaDepot?: DepotPolicy;
+  /** What the allocators went through before the devices are started; nothing where not given. */
+  readonly iovaAge?: IovaAge;
   /** What is measured, after `rampNs` that are not. */
   readonly runtimeNs: number;
   readonly rampNs: number;

@@ -3,6 +3,8 @@
  * difference is what happened in it.
  */
 
+import type { DmaDevice } from "#dma";
+import type { CommonSpaceCounts } from "#iova";
 import type { System } from "../system.js";
 import type { CpuAccounts } from "./cpu-accounts.js";
 
@@ -19,6 +21,7 @@ export interface MeteredDevice {
   readonly name: string;
   /** Time that its accesses to data took to get through the IOMMU so far. */
   translationNs(): number;
+  readonly dma: DmaDevice;
   /** Time in use so far and capacity per nanosecond, of each part that can be the limit. */
   readonly parts: readonly {
     readonly kind: Resource["kind"];
@@ -35,6 +38,7 @@ export interface Snapshot {
   readonly interruptNs: readonly number[];
   readonly mapNs: number;
   readonly unmapNs: number;
+  readonly iovaTree: CommonSpaceCounts;
   readonly copyNs: number;
   readonly maps: number;
   readonly unmaps: number;
@@ -79,6 +83,7 @@ export class Meter {
       interruptNs: [...accounts.interruptNs],
       mapNs: sum(accounts.mapNs),
       unmapNs: sum(accounts.unmapNs),
+      iovaTree: iovaTreeOf(this.#devices),
       copyNs: sum(accounts.copyNs),
       maps: accounts.maps,
       unmaps: accounts.unmaps,
@@ -121,6 +126,19 @@ function smmuPart(system: System, index: number): Part {
     busyNs: () =>
       machine.kind === "timed" ? (machine.agentTime(`${smmu.name} commands`)?.busyNs ?? 0) : 0,
   };
+}
+
+/** What happened so far in the trees of the devices' allocators, all together. */
+export function iovaTreeOf(devices: Iterable<{ readonly dma: DmaDevice }>): CommonSpaceCounts {
+  const sum = { allocations: 0, frees: 0, busyNs: 0 };
+  for (const { dma } of devices) {
+    const counts = dma.dma?.iovas.common;
+    if (counts === undefined) continue;
+    sum.allocations += counts.allocations;
+    sum.frees += counts.frees;
+    sum.busyNs += counts.busyNs;
+  }
+  return sum;
 }
 
 /** Work that is charged at once may end a little behind the window. */

@@ -25,6 +25,8 @@ export interface SimulationResult {
   /** Commands that the SMMUs consumed, by name. */
   readonly commands: Readonly<Record<string, number>>;
   readonly iotlb: { readonly hits: number; readonly misses: number };
+  /** Addresses that no magazine had, or had room for: what went to the allocators' rbtrees. */
+  readonly iovaTree: { readonly allocations: number; readonly frees: number };
   /** Time that devices' accesses to data took to get through the IOMMU, all together. */
   readonly translationNs: number;
   readonly errors: number;
@@ -55,6 +57,7 @@ export function resultOf(
     resources,
     mapNs: after.mapNs - before.mapNs,
     unmapNs: after.unmapNs - before.unmapNs,
+    iovaTreeNs: after.iovaTree.busyNs - before.iovaTree.busyNs,
     syncsPerUnmap: unmaps === 0 ? 0 : (commands["CMD_SYNC"] ?? 0) / unmaps,
     copyNs: after.copyNs - before.copyNs,
     interruptNs: after.interruptNs.map((ns, id) => ns - before.interruptNs[id]),
@@ -79,6 +82,10 @@ export function resultOf(
     iotlb: {
       hits: after.iotlbHits - before.iotlbHits,
       misses: after.iotlbMisses - before.iotlbMisses,
+    },
+    iovaTree: {
+      allocations: after.iovaTree.allocations - before.iovaTree.allocations,
+      frees: after.iovaTree.frees - before.iovaTree.frees,
     },
     translationNs: after.translationNs - before.translationNs,
     errors,

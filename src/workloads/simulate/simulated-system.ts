@@ -32,6 +32,7 @@ export function simulatedSystem(plan: SimulationPlan): SimulatedSystem {
     seed: plan.seed,
     syncCompletion: plan.sync,
     ...(plan.commandQueue === undefined ? {} : { commandQueue: plan.commandQueue }),
+    ...(plan.iovaDepot === undefined ? {} : { iovaDepot: plan.iovaDepot }),
     ...(why === undefined
       ? {}
       : { watch: (cpu: Cpu) => new WatchedCpu(cpu, { accounts: why, memory, transferNsMin }) }),
