@@ -95,6 +95,9 @@ export interface Agent {
   writeRegister32(address: PhysicalAddress, value: number): Step<void>;
   writeRegister64(address: PhysicalAddress, lo: number, hi: number): Step<void>;
 
+  /** For `alone`, where a machine gains by it. */
+  alone?<T>(routine: Routine<T>): Step<T>;
+
   /** Charges `count` steps of computation; takes effect on the agent's own clock at once. */
   work(code: WorkCode, count?: number): void;
   /** Charges nanoseconds directly: for hardware whose timing is its own. */

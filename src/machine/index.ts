@@ -47,6 +47,7 @@ export { Random } from "./random.js";
 export { Rcu, RcuPointer } from "./rcu.js";
 export { type RegisterBlock, RegisterMap } from "./registers.js";
 export type { Routine, Step, Suspension } from "./routine.js";
+export { alone } from "./routine-stack.js";
 export { RwLock } from "./rwlock.js";
 export {
   type SequentialMachineFace,

@@ -9,6 +9,7 @@
 import type { CellTest } from "./agent.js";
 import type { Cell } from "./cell.js";
 import type { PollPauses } from "./poll-register.js";
+import type { Step, Suspension } from "./routine.js";
 
 /** Kinds of access. */
 export const Op = {
@@ -103,5 +104,33 @@ export class Access {
       default:
         return (found ^ this.a) >>> 0;
     }
+  }
+}
+
+const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
+
+/**
+ * The step of every access of an agent: one object of one class, so that `yield*` calls nothing
+ * that the compiler does not know.
+ */
+export class AccessStep implements Step<number>, Iterator<Suspension, number, void> {
+  /** What the access came to. */
+  readonly result = { done: true as const, value: 0 as number };
+  /** The access was performed, and its routine goes on with the result. */
+  isPerformed = false;
+  /** The routine is suspended in an access that is still to be performed. */
+  isSuspended = false;
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<Suspension, number> {
+    if (this.isPerformed) {
+      this.isPerformed = false;
+      return this.result;
+    }
+    this.isSuspended = true;
+    return SUSPENDED;
   }
 }

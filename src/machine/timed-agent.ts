@@ -12,21 +12,21 @@ import type { HeapEntry } from "./agent-heap.js";
 import { assert } from "./assert.js";
 import type { CpuCache } from "./coherence.js";
 import { LineTurn, NO_LINE } from "./line-turn.js";
-import type { Routine, Step, Suspension } from "./routine.js";
+import type { Routine, Step } from "./routine.js";
+import { RoutineStack } from "./routine-stack.js";
 import type { CpuTime, CpuWatch, TimedMachine } from "./timed.js";
-import { Access, Op } from "./timed-access.js";
+import { Access, AccessStep, Op } from "./timed-access.js";
 import { TimedCpu } from "./timed-cpu.js";
 import { LoadStoreUnit } from "./timed-load-store.js";
 import { Work } from "./work.js";
 
+/** Of the routines, what the stack does not know. */
 interface Activation {
-  readonly routine: Routine<unknown>;
   readonly isInterrupt: boolean;
   /** The access that an interrupt handler was taken in, if there was one. */
   readonly below: Access | undefined;
 }
 
-const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
 const FOREVER = Number.POSITIVE_INFINITY;
 /**
  * How far past the horizon hits on private lines may run. Of the order of one call of the
@@ -37,7 +37,7 @@ const LOOKAHEAD_NS = 500;
 export class TimedAgent implements HeapEntry {
   readonly id: number;
   readonly name: string;
-  clockNs: number;
+  clockNs = 0;
   heapIndex = -1;
   /** Waits for a line to change or for a deadline. */
   isParked = false;
@@ -46,8 +46,8 @@ export class TimedAgent implements HeapEntry {
   /** Undefined for a device: it has no cache of its own. */
   readonly cache: CpuCache | undefined;
   readonly access = new Access();
-  /** The step of an access that happened at once. */
-  readonly done: Step<number>;
+  /** What `yield*` gets for each access. */
+  readonly step = new AccessStep();
   /** What does the agent's accesses. */
   readonly face: TimedCpu;
   /** What routines see of a CPU: its face, or what watches that. */
@@ -56,9 +56,8 @@ export class TimedAgent implements HeapEntry {
   readonly #machine: TimedMachine;
   readonly #unit: LoadStoreUnit;
   readonly #turn: LineTurn;
-  /** The step of an access that is still to be performed. */
-  readonly #pending: Step<number>;
   readonly #activations: Activation[] = [];
+  readonly #stack = new RoutineStack();
   readonly #queued: Routine<unknown>[] = [];
   readonly #interrupts: Interrupt[] = [];
   #irqDisableDepth = 0;
@@ -68,11 +67,6 @@ export class TimedAgent implements HeapEntry {
   #parkedLine = NO_LINE;
   #parkedNs = 0;
 
-  /** The routine on top is suspended in the noted access, which is still to be performed. */
-  #isSuspended = false;
-  /** The access was performed before the routine was resumed for its result. */
-  #isPerformed = false;
-
   constructor(machine: TimedMachine, id: number, name: string, cache: CpuCache | undefined) {
     this.#machine = machine;
     this.id = id;
@@ -81,11 +75,6 @@ export class TimedAgent implements HeapEntry {
     this.cache = cache;
     this.#turn = new LineTurn(machine, this);
     this.#unit = new LoadStoreUnit(machine, this, this.#turn);
-    const { result } = this.#unit;
-    const done = { next: () => result, [Symbol.iterator]: () => done };
-    this.done = done;
-    const pending = { next: () => this.#nextOfPending(), [Symbol.iterator]: () => pending };
-    this.#pending = pending;
     this.face = new TimedCpu(machine, this, this.#unit);
     this.#watch = cache === undefined ? undefined : machine.watch?.(this.face);
     this.seen = this.#watch ?? this.face;
@@ -145,7 +134,8 @@ export class TimedAgent implements HeapEntry {
       else if (this.#activations.length === 0) {
         const next = this.#queued.shift();
         if (next === undefined) return false;
-        this.#activations.push({ routine: next, isInterrupt: false, below: undefined });
+        this.#activations.push({ isInterrupt: false, below: undefined });
+        this.#stack.begin(next);
       }
       if (this.#stillWaits()) return this.clockNs !== FOREVER;
       if (this.#resumeTop()) {
@@ -172,24 +162,22 @@ export class TimedAgent implements HeapEntry {
   }
 
   /**
-   * Whether a wait that the routine on top is suspended in has to go on: found out here, since
-   * waking the routine through all its callers, to have it look for itself, costs much more.
+   * Whether the access that the routine on top is suspended in cannot be performed yet: found out
+   * here, since waking the routine through its callers, to have it look for itself, costs more.
    */
   #stillWaits(): boolean {
-    if (!this.#isSuspended) return false;
-    const { op } = this.access;
-    const isWait = op === Op.waitUntil || op === Op.pollRegister;
-    if (!isWait && this.#turn.line === NO_LINE) return false;
+    const { step } = this;
+    if (!step.isSuspended) return false;
     if (!this.#unit.perform()) return true;
-    this.#isSuspended = false;
-    this.#isPerformed = true;
+    step.isSuspended = false;
+    step.isPerformed = true;
     return false;
   }
 
   /** Resumes the routine on top; returns whether it ended. */
   #resumeTop(): boolean {
     try {
-      return this.#activations[this.#activations.length - 1].routine.next().done === true;
+      return this.#stack.resume();
     } catch (error) {
       // What the routine threw goes to whoever runs the machine; the agent is free again.
       this.#abandon();
@@ -201,8 +189,9 @@ export class TimedAgent implements HeapEntry {
     this.#turn.withdraw();
     const routines = this.#activations.filter(({ isInterrupt }) => !isInterrupt).length;
     this.#activations.length = 0;
+    this.#stack.clear();
     this.#irqDisableDepth = 0;
-    this.#isSuspended = false;
+    this.step.isSuspended = false;
     if (this.cache === undefined) return;
     for (let n = 0; n < routines; n++) this.#machine.routineEnded(this.clockNs);
   }
@@ -216,10 +205,11 @@ export class TimedAgent implements HeapEntry {
     const interrupt = this.#interrupts.shift() as Interrupt;
     const below = this.#activations.length === 0 ? undefined : this.access.copy();
     this.access.idle = false;
-    this.#isSuspended = false;
+    this.step.isSuspended = false;
     this.#watch?.enterInterrupt(interrupt);
     this.seen.work(Work.interrupt);
-    this.#activations.push({ routine: interrupt.handler(this.seen), isInterrupt: true, below });
+    this.#activations.push({ isInterrupt: true, below });
+    this.#stack.begin(interrupt.handler(this.seen));
   }
 
   #leave(): void {
@@ -227,9 +217,13 @@ export class TimedAgent implements HeapEntry {
     if (ended.isInterrupt) this.#watch?.leaveInterrupt();
     if (ended.below !== undefined) {
       this.access.assign(ended.below);
-      this.#isSuspended = true;
+      this.step.isSuspended = true;
     }
     if (!ended.isInterrupt && this.cache !== undefined) this.#machine.routineEnded(this.clockNs);
+  }
+
+  alone<T>(routine: Routine<T>): Step<T> {
+    return this.#stack.call(routine);
   }
 
   irqDisable(): void {
@@ -252,21 +246,8 @@ export class TimedAgent implements HeapEntry {
       (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately()) ||
       // Plans its looks itself; to begin with that changes nothing that anybody sees.
       this.access.op === Op.pollRegister;
-    if (mayAct && this.#unit.perform()) return this.done;
-    return this.#pending;
-  }
-
-  #nextOfPending(): IteratorResult<Suspension, number> {
-    if (this.#isPerformed) {
-      this.#isPerformed = false;
-      return this.#unit.result;
-    }
-    if (this.#isSuspended && this.#unit.perform()) {
-      this.#isSuspended = false;
-      return this.#unit.result;
-    }
-    this.#isSuspended = true;
-    return SUSPENDED;
+    if (mayAct && this.#unit.perform()) this.step.isPerformed = true;
+    return this.step;
   }
 
   /** Waits for the line to change, or for the deadline. */

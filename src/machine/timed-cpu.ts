@@ -14,9 +14,9 @@ import type { MachineCosts } from "./cost.js";
 import type { PhysicalMemory } from "./memory.js";
 import { FRAME_BYTES, frameOf, LINE_LG2 } from "./memory.js";
 import type { PollPauses } from "./poll-register.js";
-import type { Step } from "./routine.js";
+import type { Routine, Step } from "./routine.js";
 import type { TimedMachine } from "./timed.js";
-import { type Access, Op, type OpCode } from "./timed-access.js";
+import { type Access, type AccessStep, Op, type OpCode } from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
 import type { LoadStoreUnit } from "./timed-load-store.js";
 import { NOT_BEGUN } from "./timed-poll.js";
@@ -44,7 +44,7 @@ export class TimedCpu implements Cpu {
   readonly #hitNs: number;
   readonly #workNs: Float64Array;
   readonly #result: { value: number };
-  readonly #done: Step<number>;
+  readonly #step: AccessStep;
 
   constructor(machine: TimedMachine, agent: TimedAgent, unit: LoadStoreUnit) {
     this.id = agent.id;
@@ -63,11 +63,16 @@ export class TimedCpu implements Cpu {
     this.#workNs = Float64Array.from(WORK_NAMES, (work) =>
       isCpu ? machine.costs.workNs[work] : 0,
     );
-    this.#result = unit.result;
-    this.#done = agent.done;
+    this.#result = agent.step.result;
+    this.#step = agent.step;
   }
 
-  // --- how an access is noted ---
+  // --- how an access is noted, or done right here ---
+
+  #done(): Step<number> {
+    this.#step.isPerformed = true;
+    return this.#step;
+  }
 
   #onCell(op: OpCode, cell: Cell, a: number): Step<number> {
     const access = this.#access;
@@ -138,7 +143,7 @@ export class TimedCpu implements Cpu {
       if (mayAct && this.#coherence.holdsCopy(cache, line)) {
         agent.clockNs += this.#hitNs;
         this.#result.value = cell.value;
-        return this.#done;
+        return this.#done();
       }
     }
     return this.#onCell(Op.load, cell, 0);
@@ -187,7 +192,7 @@ export class TimedCpu implements Cpu {
       return this.#agent.issue() as unknown as Step<void>;
     }
     this.#agent.clockNs += this.#costs.cpu.orderFenceNs;
-    return this.#done as unknown as Step<void>;
+    return this.#done() as unknown as Step<void>;
   }
 
   waitUntil(cell: Cell, test: CellTest): Step<number> {
@@ -228,7 +233,7 @@ export class TimedCpu implements Cpu {
         agent.clockNs += this.#hitNs;
         this.#result.value = this.#memory.read64(address);
         this.hi = this.#memory.hi;
-        return this.#done;
+        return this.#done();
       }
     }
     return this.#onMemory(Op.read64, address, 0, 0);
@@ -309,6 +314,10 @@ export class TimedCpu implements Cpu {
 
   // --- time, chance and interrupts ---
 
+  alone<T>(routine: Routine<T>): Step<T> {
+    return this.#agent.alone(routine);
+  }
+
   work(code: WorkCode, count = 1): void {
     this.#agent.clockNs += this.#workNs[code] * count;
   }
@@ -326,7 +335,7 @@ export class TimedCpu implements Cpu {
     if (durationNs <= RELAX_MAX_NS && this.#cache !== undefined) {
       agent.clockNs += durationNs;
       agent.lookaheadNs = 0;
-      return this.#done as unknown as Step<void>;
+      return this.#done() as unknown as Step<void>;
     }
     return this.#sleepUntil(agent.clockNs + durationNs, false);
   }

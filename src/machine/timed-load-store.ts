@@ -29,8 +29,8 @@ import type { TimedAgent } from "./timed-agent.js";
 import { RegisterPoll } from "./timed-poll.js";
 
 export class LoadStoreUnit {
-  /** What the access came to; the same object every time, as the agent's steps return it. */
-  readonly result = { done: true as const, value: 0 as number };
+  /** What the access came to. */
+  readonly #result: { value: number };
   readonly #agent: TimedAgent;
   readonly #turn: LineTurn;
   readonly #access: Access;
@@ -50,6 +50,7 @@ export class LoadStoreUnit {
   constructor(machine: TimedMachine, agent: TimedAgent, turn: LineTurn) {
     this.#turn = turn;
     this.#agent = agent;
+    this.#result = agent.step.result;
     this.#access = agent.access;
     this.#machine = machine;
     this.#memory = machine.memory;
@@ -57,7 +58,7 @@ export class LoadStoreUnit {
     this.#coherence = machine.coherence;
     this.#cache = agent.cache;
     this.#cpuCosts = machine.costs.cpu;
-    this.poll = new RegisterPoll(machine, agent, this.result);
+    this.poll = new RegisterPoll(machine, agent, this.#result);
   }
 
   /** Whether the noted access touches nothing that another agent is using. */
@@ -111,7 +112,7 @@ export class LoadStoreUnit {
     switch (access.op) {
       case Op.load:
         this.#readCell();
-        this.result.value = (access.cell as Cell).value;
+        this.#result.value = (access.cell as Cell).value;
         return true;
       case Op.store:
       case Op.storeRelease:
@@ -192,7 +193,7 @@ export class LoadStoreUnit {
       agent.clockNs = this.#coherence.cpuWrite(cache, line, startNs) + this.#cpuCosts.atomicNs;
     }
     const found = cell.value;
-    this.result.value = found;
+    this.#result.value = found;
     const value = this.#access.newValue(found);
     if (value === found) return;
     cell.value = value;
@@ -204,7 +205,7 @@ export class LoadStoreUnit {
     const cell = access.cell as Cell;
     this.#readCell();
     if (access.test(cell.value)) {
-      this.result.value = cell.value;
+      this.#result.value = cell.value;
       access.idle = false;
       return true;
     }
@@ -270,11 +271,11 @@ export class LoadStoreUnit {
     const address = access.address;
     this.#touchRead(this.#memory.findFrame(frameOf(address)));
     if (access.op === Op.read64) {
-      this.result.value = this.#memory.read64(address);
+      this.#result.value = this.#memory.read64(address);
       this.#agent.face.hi = this.#memory.hi;
-    } else if (access.a === 4) this.result.value = this.#memory.read32(address);
-    else if (access.a === 2) this.result.value = this.#memory.read16(address);
-    else this.result.value = this.#memory.read8(address);
+    } else if (access.a === 4) this.#result.value = this.#memory.read32(address);
+    else if (access.a === 2) this.#result.value = this.#memory.read16(address);
+    else this.#result.value = this.#memory.read8(address);
   }
 
   #writeMemory(): void {
@@ -303,7 +304,7 @@ export class LoadStoreUnit {
     const foundLo = this.#memory.read64(address);
     const foundHi = this.#memory.hi;
     agent.face.hi = foundHi;
-    this.result.value = foundLo;
+    this.#result.value = foundLo;
     if (foundLo !== access.a >>> 0 || foundHi !== access.b >>> 0) return;
     this.#memory.write64(address, access.c, access.d);
     this.#machine.lineChanged(line, agent.clockNs);
@@ -361,7 +362,7 @@ export class LoadStoreUnit {
     const frame = this.#memory.frame(frameOf(address));
     this.#touchRead(frame);
     const value = this.#memory.read32(address);
-    this.result.value = value;
+    this.#result.value = value;
     if (access.test(value) || agent.clockNs >= access.a) return true;
     agent.park(this.#lineOf(frame), access.a);
     return false;
@@ -376,7 +377,7 @@ export class LoadStoreUnit {
     const offset = access.address - block.base;
     if (access.op === Op.readRegister) {
       const is32 = access.c === 4;
-      this.result.value = is32
+      this.#result.value = is32
         ? block.read32(offset, agent.face)
         : block.read64(offset, agent.face);
       agent.clockNs += this.#machine.costs.register.readNs / 2;

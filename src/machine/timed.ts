@@ -262,14 +262,16 @@ export class TimedMachine implements TimedMachineFace {
       if (due !== undefined) this.raise(due, timerNs);
       return true;
     }
-    const agent = this.#runnable.pop() as TimedAgent;
+    const agent = this.#runnable.beginTurn();
     this.nowNs = Math.max(this.nowNs, agentNs);
     this.#current = agent;
-    this.horizonNs = Math.min(this.#runnable.firstNs, timerNs, limitNs);
+    this.horizonNs = Math.min(this.#runnable.secondNs, timerNs, limitNs);
+    let goesOn = false;
     try {
-      if (agent.turn()) this.#runnable.push(agent);
+      goesOn = agent.turn();
     } finally {
       this.#current = undefined;
+      this.#runnable.endTurn(goesOn);
     }
     return true;
   }

@@ -8,7 +8,7 @@
  */
 
 import { COMMAND_WORDS, queueHasConsumed } from "#arch/smmuv3";
-import { assert, type CellTest, type Cpu, type Routine, Work } from "#machine";
+import { assert, type CellTest, type Cpu, type Step, Work } from "#machine";
 import type { CommandQueue } from "./command-queue.js";
 import { EventPoll, Poll } from "./poll.js";
 
@@ -63,7 +63,7 @@ export interface CommandSink {
 }
 
 /** Issues what a full batch holds. Whoever fills it on submits the rest with a CMD_SYNC for all. */
-export function makeRoom(cpu: Cpu, batch: CommandBatch, sink: CommandSink): Routine<boolean> {
+export function makeRoom(cpu: Cpu, batch: CommandBatch, sink: CommandSink): Step<boolean> {
   return sink.queue.issue(cpu, batch, sink.forceSync);
 }
 

@@ -6,7 +6,14 @@
  * commands. When waiting for a CMD_SYNC returns true, everything before it is complete.
  */
 
-import { assert, type Cell, type Cpu, type PhysicalAddress, type Routine } from "#machine";
+import {
+  assert,
+  type Cell,
+  type Cpu,
+  type PhysicalAddress,
+  type Routine,
+  type Step,
+} from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRingOptions } from "./command-ring.js";
 import { LocklessQueue } from "./lockless-queue.js";
@@ -24,7 +31,7 @@ export interface CommandQueue {
    * Puts the batch's commands into the queue, with a CMD_SYNC behind them if `sync`, and
    * then waits for that to complete. Returns whether it did. Empties the batch.
    */
-  issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<boolean>;
+  issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Step<boolean>;
   /**
    * `issue` with a CMD_SYNC, without the waiting: to be followed by `wait`, on the same CPU.
    * The batch can be used again in between, for another queue. Interrupts may be off until

@@ -11,7 +11,16 @@
  */
 
 import { COMMAND_WORDS, queueSlot } from "#arch/smmuv3";
-import { assert, Cell, type Cpu, Line, type PhysicalAddress, type Routine } from "#machine";
+import {
+  alone,
+  assert,
+  Cell,
+  type Cpu,
+  Line,
+  type PhysicalAddress,
+  type Routine,
+  type Step,
+} from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type {
   CommandQueue,
@@ -82,11 +91,15 @@ export class LocklessQueue implements CommandQueue {
     return this.#ring.sizeLg2;
   }
 
-  *issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<boolean> {
+  issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Step<boolean> {
+    return alone(cpu, this.#issue(cpu, batch, sync));
+  }
+
+  *#issue(cpu: Cpu, batch: CommandBatch, sync: boolean): Routine<boolean> {
     assert(sync || batch.count > 0, "something is issued");
     if (sync || this.#reservation.alwaysSyncs) {
-      const ticket = yield* this.submit(cpu, batch);
-      const completed = yield* this.#waitForSync(cpu, batch, ticket);
+      const ticket = yield* alone(cpu, this.submit(cpu, batch));
+      const completed = yield* alone(cpu, this.#waitForSync(cpu, batch, ticket));
       cpu.irqEnable();
       return completed;
     }
