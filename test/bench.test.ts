@@ -16,6 +16,17 @@ describe("iommukit bench", () => {
     expect(read).toMatchObject({ threads: 8, seconds: 2, granule: 1 });
     expect(read.unmapUs).toBeGreaterThan(0);
     expect(stderr).toMatch(/^virtual time of profile generic-arm, strict: \d+ loops in .* --full/);
+    const [, map, unmap] =
+      /uncut, .* (\d+) ns \(map\) and (\d+) ns \(unmap\)\n$/.exec(stderr) ?? [];
+    // Cutting takes up to 100 ns off each latency, and tenths up to 100 ns off their average.
+    for (const [uncutNs, shownUs] of [
+      [map, read.mapUs],
+      [unmap, read.unmapUs],
+    ]) {
+      const cutNs = Number(uncutNs) - Number(shownUs) * 1000;
+      expect(cutNs).toBeGreaterThanOrEqual(0);
+      expect(cutNs).toBeLessThanOrEqual(200);
+    }
   });
 
   it("takes the tool's other flags, a profile, a mode and a queue", () => {

@@ -49,6 +49,7 @@ interface BenchFlags extends IovaFlags {
 const SEED_MAX = 2 ** 32 - 1;
 /** Some 20 ms of work: often enough for a bar and for Ctrl-C. */
 const TURNS_PER_SLICE = 65_536;
+const BAR_STEPS = 1000;
 
 export function defineBench(command: Command): void {
   const defaults = DEFAULT_PARAMETERS;
@@ -136,24 +137,34 @@ async function runBenchmark(
   interruption: Interruption,
 ): Promise<MapBenchmarkOutcome> {
   const benchmark = new MapBenchmark(options);
-  progress.begin("virtual time", benchmark.totalNs);
+  progress.begin("until the averages are known", BAR_STEPS);
+  let done = 0;
   while (!benchmark.runSome(TURNS_PER_SLICE)) {
-    progress.update(benchmark.nowNs);
+    // What is known of an average may become less: a bar does not go back.
+    done = Math.max(done, Math.floor(benchmark.progress * BAR_STEPS));
+    progress.update(done);
     await interruption.breathe();
   }
   return benchmark.outcome();
 }
 
-/** What the numbers are, for a reader who did not ask for all of the seconds. */
+/** What the numbers are, for a reader who did not ask for all of the seconds, nor for tenths. */
 function remark({ s, profile, mode }: BenchFlags, outcome: MapBenchmarkOutcome): string {
-  const { loops, halfWidthsNs, simulatedNs, isWhole } = outcome;
+  const { loops, halfWidthsNs, simulatedNs, isWhole, mapMeanNs, unmapMeanNs } = outcome;
+  const cut =
+    "as in the kernel each latency is cut to tenths of a microsecond; uncut, the averages are " +
+    `${shown(mapMeanNs)} ns (map) and ${shown(unmapMeanNs)} ns (unmap)\n`;
   const head = `virtual time of profile ${profile.name}, ${mode}: ${loops} loops`;
-  if (isWhole) return `${head}\n`;
-  const [map, unmap] = halfWidthsNs.map((width) => width.toFixed(width < 10 ? 1 : 0));
+  if (isWhole) return `${head}\n${cut}`;
+  const [map, unmap] = halfWidthsNs.map(shown);
   return (
     `${head} in ${(simulatedNs / 1e6).toFixed(1)} ms; the averages of ${s} s are known from ` +
-    `them to +-${map} ns (map) and +-${unmap} ns (unmap); --full simulates all\n`
+    `them to +-${map} ns (map) and +-${unmap} ns (unmap); --full simulates all\n${cut}`
   );
+}
+
+function shown(ns: number): string {
+  return ns.toFixed(ns < 10 ? 1 : 0);
 }
 
 function jsonText(parameters: object, flags: BenchFlags, outcome: MapBenchmarkOutcome): string {

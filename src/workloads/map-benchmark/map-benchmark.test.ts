@@ -251,3 +251,25 @@ describe("the benchmark's shapes", () => {
     expect(far.unmapMeanNs).toBeGreaterThan(near.unmapMeanNs);
   });
 });
+
+describe("the benchmark's progress", () => {
+  it.each([
+    ["when the averages are known", {}, false],
+    ["when the time is up", { simulatedNsMax: 2e6 }, true],
+  ])("goes from 0 to 1: it ends %s", (_, options, isWhole) => {
+    const benchmark = new MapBenchmark({
+      ...{ mode: "strict", profile: kunpengD06 },
+      // Their averages take twice the least time to be known.
+      parameters: { ...DEFAULT_PARAMETERS, threads: 64 },
+      ...options,
+    });
+    expect(benchmark.progress).toBeLessThan(0.01);
+    const seen: number[] = [];
+    while (!benchmark.runSome(1000)) seen.push(benchmark.progress);
+    expect(benchmark.outcome().isWhole).toBe(isWhole);
+    expect(Math.min(...seen)).toBeGreaterThanOrEqual(0);
+    expect(benchmark.progress).toBe(1);
+    // It says something on the way.
+    expect(seen.some((share) => share > 0.3 && share < 0.7)).toBe(true);
+  });
+});

@@ -141,9 +141,10 @@ export class MapBenchmark {
     return system;
   }
 
-  /** Virtual time so far. */
-  get nowNs(): number {
-    return this.#system.machine.nowNs - this.#beginNs;
+  /** How much is done, 0 to 1, as far as one can tell: of the time, or towards the averages. */
+  get progress(): number {
+    const { nowNs } = this.#system.machine;
+    return Math.min(1, Math.max((nowNs - this.#beginNs) / this.totalNs, this.#known(nowNs)));
   }
 
   /** Virtual time that the benchmark is to last. */
@@ -171,16 +172,17 @@ export class MapBenchmark {
     };
   }
 
-  /** Whether more of the same would not change the averages by much. */
-  #isKnown(nowNs: number): boolean {
+  /** How much of what it takes to know the averages is there; from 1 on, more changes little. */
+  #known(nowNs: number): number {
     const { full, mode, precision = PRECISION } = this.#options;
+    if (full === true || this.#loops === 0) return 0;
     const leastNs = mode === "lazy" ? LAZY_LEAST_NS : LEAST_NS;
-    if (full === true || nowNs < this.#countsFromNs + leastNs) return false;
     const [map, unmap] = this.#steady.halfWidths();
-    return (
-      map <= Math.max(PRECISION_NS, (precision * this.#mapNs) / this.#loops) &&
-      unmap <= Math.max(PRECISION_NS, (precision * this.#unmapNs) / this.#loops)
-    );
+    // Half-widths shrink with the root of the time.
+    const share = (halfWidthNs: number, sumNs: number): number =>
+      (Math.max(PRECISION_NS, (precision * sumNs) / this.#loops) / halfWidthNs) ** 2;
+    const lasted = (nowNs - this.#countsFromNs) / leastNs;
+    return Math.min(lasted, share(map, this.#mapNs), share(unmap, this.#unmapNs));
   }
 
   /** Lets the threads run until the time is up, or the averages are known. */
@@ -188,7 +190,7 @@ export class MapBenchmark {
     for (;;) {
       yield* agent.sleepUntil(Math.min(agent.now() + WINDOW_NS, this.#endNs));
       if (agent.now() > this.#countsFromNs) this.#steady.endUnit();
-      if (agent.now() >= this.#endNs || this.#isKnown(agent.now())) break;
+      if (agent.now() >= this.#endNs || this.#known(agent.now()) >= 1) break;
     }
     yield* agent.store(this.#stop, 1);
   }
