@@ -2,7 +2,8 @@
  * Shared variables.
  *
  * A `Cell` is one shared word; it lives on a `Line` of 64 bytes, and cells that
- * share a line share its cost. Only agents read and write cells.
+ * share a line share its cost. Lines that are known to be two halves of 128 bytes share it, too, on
+ * machines that move so much at a time. Only agents read and write cells.
  */
 
 export class Line {
@@ -11,10 +12,13 @@ export class Line {
   readonly name: string;
   /** A wire, not memory: looking at it costs nothing. */
   readonly isWire: boolean;
+  /** A line in the same aligned 128 bytes, where one is known: see `CpuCosts.lineBytes`. */
+  readonly neighbour: Line | undefined;
 
-  constructor(name: string, isWire = false) {
+  constructor(name: string, isWire = false, neighbour?: Line) {
     this.name = name;
     this.isWire = isWire;
+    this.neighbour = neighbour;
   }
 }
 
@@ -31,6 +35,11 @@ export class Cell {
     this.name = name;
     this.value = value;
   }
+}
+
+/** A line that lies in the same aligned 128 bytes as another one. */
+export function neighbourLine(name: string, neighbour: Line): Line {
+  return new Line(name, false, neighbour);
 }
 
 /** A cell on a line of its own: what per-CPU and heavily shared variables want. */

@@ -13,7 +13,7 @@
 
 import type { Line } from "./cell.js";
 import type { CpuCosts, DeviceCosts } from "./cost.js";
-import { type Frame, LINES_PER_FRAME } from "./memory.js";
+import { type Frame, LINE_LG2, LINES_PER_FRAME } from "./memory.js";
 
 const NOBODY = -1;
 const FIRST_LINES = 1024;
@@ -47,6 +47,8 @@ export class CpuCache {
 }
 
 export class Coherence {
+  /** log2 of the bytes that are transferred, and lost, together. */
+  readonly lineLg2: number;
   readonly #costs: CpuCosts;
   readonly #transferNs: readonly number[];
   readonly #caches: CpuCache[] = [];
@@ -62,6 +64,7 @@ export class Coherence {
 
   constructor(costs: CpuCosts) {
     this.#costs = costs;
+    this.lineLg2 = Math.log2(costs.lineBytes);
     this.#transferNs = [
       costs.hitNs,
       costs.clusterTransferNs,
@@ -77,7 +80,10 @@ export class Coherence {
   }
 
   lineOfCell(line: Line): number {
-    if (line.id < 0) line.id = this.#addLines(1);
+    if (line.id >= 0) return line.id;
+    const { neighbour } = line;
+    const isJoined = neighbour !== undefined && this.lineLg2 > LINE_LG2;
+    line.id = isJoined ? this.lineOfCell(neighbour) : this.#addLines(1);
     return line.id;
   }
 

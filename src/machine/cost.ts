@@ -22,6 +22,11 @@ export interface CpuCosts {
   readonly orderFenceNs: number;
   readonly cpusPerCluster: number;
   readonly cpusPerSocket: number;
+  /**
+   * What is transferred, and lost, together: 64 bytes or 128, which on arm64 joins what Linux has
+   * put on two lines (its L1_CACHE_BYTES is 64).
+   */
+  readonly lineBytes: number;
   /** Lines that a CPU's private cache holds; a power of two. */
   readonly cacheLines: number;
 }

@@ -2,7 +2,7 @@
 
 export type { Agent, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 export { AssertionError, assert, assertNever, hex } from "./assert.js";
-export { Cell, Line, loneCell, wireCell } from "./cell.js";
+export { Cell, Line, loneCell, neighbourLine, wireCell } from "./cell.js";
 export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.js";
 export {
   type Chooser,

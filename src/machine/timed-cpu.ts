@@ -12,7 +12,7 @@ import type { Cell } from "./cell.js";
 import type { Coherence, CpuCache } from "./coherence.js";
 import type { MachineCosts } from "./cost.js";
 import type { PhysicalMemory } from "./memory.js";
-import { FRAME_BYTES, frameOf, LINE_LG2 } from "./memory.js";
+import { FRAME_BYTES, frameOf } from "./memory.js";
 import type { PollPauses } from "./poll-register.js";
 import type { Routine, Step } from "./routine.js";
 import type { TimedMachine } from "./timed.js";
@@ -131,6 +131,16 @@ export class TimedCpu implements Cpu {
     return this.#onMemory(Op.writeRegister, address, lo, hi) as unknown as Step<void>;
   }
 
+  /**
+   * Whether a hit on a line that the CPU holds may happen now. Ahead of the others it may not
+   * where somebody waits for the line: by then the line has gone to whoever it is.
+   */
+  #mayHit(line: number): boolean {
+    const aheadNs = this.#agent.clockNs - this.#machine.horizonNs;
+    if (aheadNs <= 0) return true;
+    return aheadNs <= this.#agent.lookaheadNs && !this.#machine.requests.has(line);
+  }
+
   // --- shared variables ---
 
   load(cell: Cell): Step<number> {
@@ -139,8 +149,7 @@ export class TimedCpu implements Cpu {
     const line = cell.line.id;
     // In line: a hit that may happen at once.
     if (cache !== undefined && line >= 0) {
-      const mayAct = agent.clockNs - this.#machine.horizonNs <= agent.lookaheadNs;
-      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+      if (this.#coherence.holdsCopy(cache, line) && this.#mayHit(line)) {
         agent.clockNs += this.#hitNs;
         this.#result.value = cell.value;
         return this.#done();
@@ -227,9 +236,8 @@ export class TimedCpu implements Cpu {
     const frame = this.#memory.findFrame(frameOf(address));
     // In line because page tables are walked with it: a hit that may happen at once.
     if (cache !== undefined && frame !== undefined && frame.firstLineId >= 0) {
-      const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> LINE_LG2);
-      const mayAct = agent.clockNs - this.#machine.horizonNs <= agent.lookaheadNs;
-      if (mayAct && this.#coherence.holdsCopy(cache, line)) {
+      const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> this.#coherence.lineLg2);
+      if (this.#coherence.holdsCopy(cache, line) && this.#mayHit(line)) {
         agent.clockNs += this.#hitNs;
         this.#result.value = this.#memory.read64(address);
         this.hi = this.#memory.hi;

@@ -14,7 +14,7 @@ import type { Coherence, CpuCache } from "./coherence.js";
 import type { CpuCosts } from "./cost.js";
 import { type LineTurn, NO_LINE } from "./line-turn.js";
 import type { PhysicalMemory } from "./memory.js";
-import { FRAME_BYTES, type Frame, frameOf, LINE_BYTES, LINE_LG2 } from "./memory.js";
+import { FRAME_BYTES, type Frame, frameOf, LINE_BYTES } from "./memory.js";
 import type { RegisterMap } from "./registers.js";
 import type { TimedMachine } from "./timed.js";
 import {
@@ -70,7 +70,7 @@ export class LoadStoreUnit {
     const line = this.#lineOfAccess();
     if (line === NO_LINE) return false;
     return IS_LOAD[op]
-      ? this.#coherence.holdsCopy(cache, line)
+      ? this.#coherence.holdsCopy(cache, line) && !this.#machine.requests.has(line)
       : this.#coherence.holdsPrivately(cache, line);
   }
 
@@ -231,7 +231,7 @@ export class LoadStoreUnit {
   // --- memory ---
 
   #lineOf(frame: Frame): number {
-    const lineInFrame = (this.#access.address & (FRAME_BYTES - 1)) >> LINE_LG2;
+    const lineInFrame = (this.#access.address & (FRAME_BYTES - 1)) >> this.#coherence.lineLg2;
     return this.#coherence.lineOfFrame(frame, lineInFrame);
   }
 

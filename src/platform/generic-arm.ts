@@ -29,6 +29,7 @@ export const genericArm: Profile = {
       orderFenceNs: ns(3, assumed("dmb ishst or oshst, which waits for nothing to complete")),
       cpusPerCluster: count(4, assumed("Kunpeng 920 and Neoverse meshes with shared L3 slices")),
       cpusPerSocket: count(64, assumed("Kunpeng 920: 64 cores; Neoverse parts: 64 to 80")),
+      lineBytes: bytes(64, assumed("one line of the CPUs' caches is one for everybody")),
       cacheLines: count(8192, assumed("512 KiB private L2 of 64-byte lines")),
     },
     register: {

@@ -105,6 +105,11 @@ describe("what is wrong with a profile is said with file, field and remedy", () 
       "machine.cpu.cacheLines.value: it is 1000; it has to be a power of two",
     ],
     [
+      "lines that no machine has",
+      extending({ machine: { cpu: { lineBytes: number(96, "bytes") } } }),
+      "machine.cpu.lineBytes.value: it is 96; it has to be 64 or 128",
+    ],
+    [
       "a provenance of another kind",
       extending({ smmu: { syncNs: { ...number(1), provenance: { kind: "guessed" } } } }),
       'smmu.syncNs.provenance.kind: it is "guessed"; it has to be "quoted", "fitted" or',

@@ -66,12 +66,20 @@ function group<const Units extends Readonly<Record<string, Unit>>>(units: Units)
   }>;
 }
 
+/** What servers have; see `CpuCosts.lineBytes`. */
+const LINE_SIZES = [64, 128];
+
 const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value));
 
-const cpu = group(CPU_UNITS).refine(({ cacheLines }) => isPowerOfTwo(cacheLines.value), {
-  path: ["cacheLines", "value"],
-  message: "has to be a power of two",
-});
+const cpu = group(CPU_UNITS)
+  .refine(({ cacheLines }) => isPowerOfTwo(cacheLines.value), {
+    path: ["cacheLines", "value"],
+    message: "has to be a power of two",
+  })
+  .refine(({ lineBytes }) => LINE_SIZES.includes(lineBytes.value), {
+    path: ["lineBytes", "value"],
+    message: `has to be ${LINE_SIZES.join(" or ")}`,
+  });
 
 export const profileSchema = z.strictObject({
   name: z

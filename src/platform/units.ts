@@ -27,6 +27,7 @@ export const CPU_UNITS = {
   orderFenceNs: "ns",
   cpusPerCluster: "count",
   cpusPerSocket: "count",
+  lineBytes: "bytes",
   cacheLines: "count",
 } as const satisfies Record<string, Unit>;
 
