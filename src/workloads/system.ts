@@ -18,6 +18,8 @@ import {
 import {
   type CommandQueueKind,
   createSmmuV3Driver,
+  type InvalidationScheme,
+  SmmuShared,
   type SmmuV3Driver,
   type SyncCompletion,
 } from "#drivers/smmuv3";
@@ -67,6 +69,8 @@ export interface SystemOptions {
   readonly onCommand?: CommandListener;
   /** The kernel's lock-less queue where not given. */
   readonly commandQueue?: CommandQueueKind;
+  /** How domains know what to invalidate: `array` where not given, as kernels since 2026. */
+  readonly invalidation?: InvalidationScheme;
   /**
    * How CPUs wait for a CMD_SYNC; where not given as the profile says, or by polling. With `msi`
    * the SMMU has MSIs.
@@ -153,7 +157,7 @@ function createInstance(
   base: PhysicalAddress,
 ): SmmuInstance {
   const origins = new CommandOrigins();
-  const { onCommand, profile, commandQueue } = options;
+  const { onCommand, profile, commandQueue, invalidation } = options;
   const hasMsi = profile?.system.syncByMsi.value === 1;
   const syncCompletion = options.syncCompletion ?? (hasMsi ? "msi" : "poll");
   const driver = createSmmuV3Driver(machine, {
@@ -161,6 +165,9 @@ function createInstance(
     onIssue: origins.issued,
     syncCompletion,
     ...(commandQueue === undefined ? {} : { commandQueue }),
+    ...(invalidation === undefined
+      ? {}
+      : { shared: new SmmuShared({ cpuCount: machine.cpus.length, invalidation }) }),
   });
   const smmu = createSmmuV3(machine, {
     base,

@@ -16,6 +16,7 @@ import {
 } from "#machine";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRingOptions } from "./command-ring.js";
+import type { InstanceFields } from "./instance-fields.js";
 import { LocklessQueue } from "./lockless-queue.js";
 import type { ReportListener } from "./reports.js";
 import { SpinlockQueue } from "./spinlock-queue.js";
@@ -71,6 +72,8 @@ export interface CommandQueueOptions extends CommandRingOptions {
   readonly syncWord?: PhysicalAddress | undefined;
   /** For completion by `event`: counts what the SMMU has sent. */
   readonly syncEvent?: Cell | undefined;
+  /** What lies beside the lock-less queue's indices; where not given, nobody looks at it. */
+  readonly fields?: InstanceFields | undefined;
   readonly report: ReportListener;
   readonly onIssue?: IssueListener | undefined;
 }

@@ -41,6 +41,7 @@ import {
   renumberAsid,
 } from "./domains.js";
 import { handleGlobalErrors } from "./gerror.js";
+import { InstanceFields } from "./instance-fields.js";
 import type { SmmuInstance } from "./invalidation.js";
 import { type AttachContext, createMaster, type Master } from "./master.js";
 import type { VirtualSmmu } from "./nested.js";
@@ -179,8 +180,9 @@ class SmmuV3 implements SmmuV3Driver {
     const features = yield* probe(cpu, this.#base, this.#options.hypervisorHost ?? false);
     const { frames } = this.#machine;
     const base = this.#base;
+    const fields = new InstanceFields();
     const owner = {
-      ...{ base, features, pageRequests: this.#pageRequests, syncEvent: this.syncEvent },
+      ...{ base, features, fields, pageRequests: this.#pageRequests, syncEvent: this.syncEvent },
       ...{ onFault: this.#onFault, report: this.#report },
     };
     const running: Running = {
@@ -188,6 +190,7 @@ class SmmuV3 implements SmmuV3Driver {
       name: this.name,
       base,
       features,
+      fields,
       frames,
       ...(yield* makeQueues(cpu, this.#machine, owner, this.#options)),
       batches: new CommandBatches(),

@@ -7,6 +7,7 @@
 
 import { assert } from "#machine";
 import type { CommandSink } from "./command-batch.js";
+import type { InstanceFields } from "./instance-fields.js";
 
 /** What invalidations need of one SMMU. Instances are ordered by `index`, each of its own. */
 export interface SmmuInstance extends CommandSink {
@@ -16,6 +17,8 @@ export interface SmmuInstance extends CommandSink {
   readonly rangeInvalidation: boolean;
   /** Stage 1 is tagged as EL2's. */
   readonly e2h: boolean;
+  /** What its invalidations read first; where not given, nothing. */
+  readonly fields?: InstanceFields;
   /** Its queue is torn down: nothing may be sent any more. */
   isRemoved: boolean;
 }

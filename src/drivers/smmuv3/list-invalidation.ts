@@ -45,6 +45,7 @@ export class ListInvalidation implements DomainInvalidation {
       yield* appendInvalidation(cpu, batch, clear, iova, sizeBytes, granuleBytes, leaf);
       if (batch.count > 0) yield* smmu.queue.issue(cpu, batch, true);
     }
+    if (smmu.fields !== undefined) yield* cpu.load(smmu.fields.forAtcs);
     // The invalidation is complete before the count is read: a device that is attached
     // meanwhile raises the count first and translates later.
     yield* cpu.fence("full");

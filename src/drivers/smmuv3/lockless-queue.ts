@@ -17,6 +17,7 @@ import {
   Cell,
   type Cpu,
   Line,
+  neighbourLine,
   type PhysicalAddress,
   type Routine,
   type Step,
@@ -29,6 +30,7 @@ import type {
   SyncTicket,
 } from "./command-queue.js";
 import { CommandRing } from "./command-ring.js";
+import type { InstanceFields } from "./instance-fields.js";
 import { QueueLock } from "./queue-lock.js";
 import { QueueRoom } from "./queue-room.js";
 import type { ReportListener } from "./reports.js";
@@ -52,6 +54,7 @@ export class LocklessQueue implements CommandQueue {
   readonly #ring: CommandRing;
   readonly #byMsi: boolean;
   readonly #event: Cell | undefined;
+  readonly #fields: InstanceFields | undefined;
   readonly #report: ReportListener;
   readonly #reservation: Reservation;
   readonly #room: QueueRoom;
@@ -66,11 +69,15 @@ export class LocklessQueue implements CommandQueue {
     this.#ring = ring;
     this.#byMsi = options.completion === "msi";
     this.#event = options.completion === "event" ? options.syncEvent : undefined;
+    const { fields } = options;
+    this.#fields = fields;
     this.#report = options.report;
+    const name = "cmdq prod and cons";
+    const indices = fields === undefined ? new Line(name) : neighbourLine(name, fields.line);
     this.#reservation =
       reservation === "compare-exchange"
-        ? new CompareExchange(ring, options.onIssue)
-        : new FetchAdd(ring, options.cpuCount, options.onIssue);
+        ? new CompareExchange(ring, indices, options.onIssue)
+        : new FetchAdd(ring, indices, options.cpuCount, options.onIssue);
     const line = new Line("cmdq owner and lock");
     this.#ownerProd = new Cell(line, "cmdq owner prod", ring.start.prod);
     this.#lock = new QueueLock(line);
@@ -125,6 +132,7 @@ export class LocklessQueue implements CommandQueue {
 
   /** Waits for the CMD_SYNC at `prod`; the lock is held shared and is let go. */
   *#waitForSync(cpu: Cpu, batch: CommandBatch, prod: number): Routine<boolean> {
+    if (this.#fields !== undefined) yield* cpu.load(this.#fields.forWait);
     const cons = this.#byMsi
       ? yield* this.#pollMsi(cpu, prod)
       : yield* this.#pollCons(cpu, batch, prod);
@@ -165,8 +173,12 @@ export class LocklessQueue implements CommandQueue {
     const start = yield* reservation.reserve(cpu, batch, slots, sync, this.#room);
     const { isOwner } = batch;
     const last = (start + slots - 1) & this.#ring.indexMask;
-    if (sync) this.#buildSync(batch, last);
-    yield* this.#ring.write(cpu, batch, 0, slots, start);
+    yield* this.#ring.write(cpu, batch, 0, batch.count, start);
+    if (sync) {
+      if (this.#fields !== undefined) yield* cpu.load(this.#fields.forSync);
+      this.#buildSync(batch, last);
+      yield* this.#ring.write(cpu, batch, batch.count, 1, last);
+    }
     batch.count = 0;
     // The lock is shared before anybody can take the CMD_SYNC for valid.
     if (sync && !reservation.ownerLocks) yield* this.#lock.lockShared(cpu, 1);

@@ -17,6 +17,7 @@ import {
   type IssueListener,
 } from "./command-queue.js";
 import { faultOf, stalledRequestOf } from "./event-queue.js";
+import type { InstanceFields } from "./instance-fields.js";
 import type { PageRequests } from "./page-requests.js";
 import { pageRequestOf } from "./pri-queue.js";
 import type { Features } from "./probe.js";
@@ -55,6 +56,7 @@ export interface QueueOwner {
   readonly pageRequests: PageRequests;
   /** Counts the events that the SMMU sends. */
   readonly syncEvent: Cell;
+  readonly fields: InstanceFields;
   readonly onFault: (fault: FaultReport) => void;
   readonly report: ReportListener;
 }
@@ -87,7 +89,7 @@ function sizeLg2Of(hardwareLg2: number, entryBytes: number, optionLg2: number | 
 function* makeCommandQueue(
   cpu: Cpu,
   { frames, cpus }: Pick<Machine, "frames" | "cpus">,
-  { base, features, report, syncEvent }: QueueOwner,
+  { base, features, fields, report, syncEvent }: QueueOwner,
   options: QueueOptions,
 ): Routine<CommandQueue> {
   const sizeLg2 = sizeLg2Of(features.commandQueueLg2, COMMAND_BYTES, options.commandQueueLg2Max);
@@ -103,6 +105,7 @@ function* makeCommandQueue(
     consRegister: base + Register.CMDQ_CONS,
     completion,
     syncEvent,
+    fields,
     report,
     onIssue: options.onIssue,
   });

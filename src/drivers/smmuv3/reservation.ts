@@ -12,7 +12,7 @@
  * that. It counts gathered CPUs where the other has a flag, since a flag cannot be added.
  */
 
-import { assert, type Cell, type Cpu, loneCell, type Routine } from "#machine";
+import { assert, Cell, type Cpu, type Line, loneCell, type Routine } from "#machine";
 import { BATCH_COMMANDS, type CommandBatch } from "./command-batch.js";
 import type { IssueListener } from "./command-queue.js";
 import type { CommandRing } from "./command-ring.js";
@@ -64,11 +64,11 @@ export class CompareExchange implements Reservation {
   /** The consumer index in `#indices`; only written by who may advance it. */
   #shadowCons: number;
 
-  constructor(ring: CommandRing, onIssue: IssueListener | undefined) {
+  constructor(ring: CommandRing, line: Line, onIssue: IssueListener | undefined) {
     const { prod, cons } = ring.start;
     this.#ring = ring;
     this.#onIssue = onIssue;
-    this.#indices = loneCell("cmdq prod and cons", prod + cons * CONS_UNIT);
+    this.#indices = new Cell(line, "cmdq prod and cons", prod + cons * CONS_UNIT);
     this.#shadowCons = cons;
   }
 
@@ -156,11 +156,11 @@ export class FetchAdd implements Reservation {
    * ever more than two laps ahead of the consumer index, where its place could not be told
    * (the proposal's "Calculate max commands per batch").
    */
-  constructor(ring: CommandRing, cpuCount: number, onIssue: IssueListener | undefined) {
+  constructor(ring: CommandRing, line: Line, cpuCount: number, onIssue: IssueListener | undefined) {
     assert(2 * cpuCount <= ring.size, "the queue has two slots for every CPU");
     this.#ring = ring;
     this.#onIssue = onIssue;
-    this.#word = loneCell("cmdq prod and gathered", ring.start.prod);
+    this.#word = new Cell(line, "cmdq prod and gathered", ring.start.prod);
     this.#cons = loneCell("cmdq cons", ring.start.cons);
     this.slotsMax = Math.min(BATCH_COMMANDS + 1, Math.floor(ring.size / cpuCount));
   }

@@ -67,6 +67,7 @@ export function* appendInvalidation(
   leaf: 0 | 1,
 ): Routine {
   const { smmu, kind, id } = what;
+  if (smmu.fields !== undefined) yield* cpu.load(smmu.fields.forCommands);
   const reserve = smmu.rangeInvalidation ? RANGE_COMMANDS_MAX : 1;
   if (batch.count + reserve > roomOf(smmu)) yield* makeRoom(cpu, batch, smmu);
   switch (kind) {

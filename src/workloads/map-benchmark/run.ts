@@ -34,7 +34,10 @@ import { LatencySums } from "./statistics.js";
 import { SteadyState } from "./steady-state.js";
 
 export interface MapBenchmarkOptions
-  extends Pick<SystemOptions, "commandQueue" | "syncCompletion" | "seed" | "iovaDepot"> {
+  extends Pick<
+    SystemOptions,
+    "commandQueue" | "invalidation" | "syncCompletion" | "seed" | "iovaDepot"
+  > {
   readonly parameters: MapBenchmarkParameters;
   readonly mode: Mode;
   readonly profile: Profile;

@@ -115,6 +115,8 @@ export class WhyAccounts {
 /** Purposes of shared variables, by how their names begin. */
 const PURPOSES: readonly (readonly [string, Purpose])[] = [
   ["cmdq", "queue insertion"],
+  ["smmu options for wait", "waiting for SYNC"],
+  ["smmu", "queue insertion"],
   ["invalidation array", "queue insertion"],
   ["rcu", "queue insertion"],
   ["iova", "IOVA allocator"],
