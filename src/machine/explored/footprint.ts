@@ -26,10 +26,13 @@ export class Footprint {
   readonly testsHi: boolean[] = [];
   joinCount = 0;
   readonly joins: number[] = [];
+  /** A store became visible, to a place where its CPU has seen it since it was issued. */
+  isForwarded = false;
 
   clear(): void {
     this.count = 0;
     this.joinCount = 0;
+    this.isForwarded = false;
   }
 
   read(location: number, lo: number, hi: number): void {

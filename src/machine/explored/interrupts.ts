@@ -29,6 +29,8 @@ export class Interrupts {
   readonly #machine: ExploredMachine;
   /** Those that were armed in this execution. */
   readonly known: Pending[] = [];
+  /** Of those that were armed or cancelled: one may be cancelled before it is armed. */
+  readonly #things = new Map<Interrupt, Thing>();
   /** Bits of all processes that are interrupts. */
   processes = 0;
   /** Whether the CPU that took one last was in the middle of something. */
@@ -42,6 +44,7 @@ export class Interrupts {
 
   reset(): void {
     this.known.length = 0;
+    this.#things.clear();
   }
 
   arm(interrupt: Interrupt, by: ExploredAgent): void {
@@ -53,8 +56,10 @@ export class Interrupts {
     let pending = this.#find(interrupt);
     if (pending === undefined) {
       const process = machine.processes.ofInterrupt(by.id, by.armedFirst++, interrupt.name);
-      const thing = new Thing(interrupt.name);
+      const thing = this.#thingOf(interrupt);
       pending = { interrupt, thing, process, isArmed: false, takenCount: 0 };
+      // Numbered here: a look at who waits must not give out numbers.
+      machine.locations.ofThing(this.#cpuOf(pending).irq);
       this.processes |= 1 << process;
       this.known.push(pending);
     }
@@ -65,12 +70,11 @@ export class Interrupts {
   }
 
   cancel(interrupt: Interrupt, _by: ExploredAgent): boolean {
-    const pending = this.#find(interrupt);
-    if (pending === undefined) return false;
     const { locations, footprint } = this.#machine;
-    const wasArmed = pending.isArmed;
-    footprint.write(locations.ofThing(pending.thing), wasArmed ? 1 : 0, 0);
-    pending.isArmed = false;
+    const pending = this.#find(interrupt);
+    const wasArmed = pending?.isArmed === true;
+    footprint.write(locations.ofThing(this.#thingOf(interrupt)), wasArmed ? 1 : 0, 0);
+    if (pending !== undefined) pending.isArmed = false;
     return wasArmed;
   }
 
@@ -78,13 +82,14 @@ export class Interrupts {
     return pending.isArmed && this.#cpuOf(pending).irqDepth === 0;
   }
 
-  /** What keeps the CPU from taking it goes into the footprint; false if nothing does. */
+  /** What the CPU needs to take it goes into the footprint; false if it can. */
   noteWait(pending: Pending): boolean {
     if (this.canTake(pending)) return false;
     const { locations, footprint } = this.#machine;
-    const thing = pending.isArmed ? this.#cpuOf(pending).irq : pending.thing;
-    const test = pending.isArmed ? isClear : isSet;
-    footprint.await(locations.ofThing(thing), pending.isArmed ? 1 : 0, 0, test, false);
+    const cpu = this.#cpuOf(pending);
+    // Both, though one may hold: when it held last, the other may have held, too.
+    footprint.await(locations.ofThing(pending.thing), pending.isArmed ? 1 : 0, 0, isSet, false);
+    footprint.await(locations.ofThing(cpu.irq), cpu.irqDepth === 0 ? 0 : 1, 0, isClear, false);
     return true;
   }
 
@@ -120,6 +125,15 @@ export class Interrupts {
   #find(interrupt: Interrupt): Pending | undefined {
     for (const pending of this.known) if (pending.interrupt === interrupt) return pending;
     return undefined;
+  }
+
+  #thingOf(interrupt: Interrupt): Thing {
+    let thing = this.#things.get(interrupt);
+    if (thing === undefined) {
+      thing = new Thing(interrupt.name);
+      this.#things.set(interrupt, thing);
+    }
+    return thing;
   }
 
   #cpuOf(pending: Pending): ExploredAgent {

@@ -62,7 +62,7 @@ export class Performer {
   noteWait(): boolean {
     const { operation, gate } = this.#agent;
     if (gate?.isClosed) this.#view.noteGate();
-    if (operation.op === Op.waitUntil) this.#noteCellWait();
+    if (operation.op === Op.waitUntil) this.#noteCellWait(operation.cell as Cell);
     else if (operation.op === Op.waitUntilMemory) this.#noteMemoryWait();
     return this.#machine.footprint.count > 0;
   }
@@ -92,7 +92,7 @@ export class Performer {
         this.#write();
         return 0;
       case Op.waitUntilMemory:
-        this.#noteMemoryWait();
+        if (!this.#view.isOwnWord(agent.operation.address)) this.#noteMemoryWait();
         return this.#read();
       case Op.compareExchange64:
         this.#passBuffer();
@@ -174,6 +174,7 @@ export class Performer {
     const machine = this.#machine;
     const { footprint, memory } = machine;
     this.#agent.buffer?.drained(store, machine.currentEvent, footprint);
+    footprint.isForwarded = store.target !== Target.register;
     if (store.target === Target.cell) {
       const cell = store.cell as Cell;
       footprint.write(store.location, cell.value, 0);
@@ -198,8 +199,9 @@ export class Performer {
     const location = locations.ofCell(cell);
     if (op === Op.load || op === Op.waitUntil) {
       const value = this.#view.cell(cell);
-      if (op === Op.load) footprint.read(location, cell.value, 0);
-      else footprint.await(location, cell.value, 0, agent.operation.test, false);
+      // Who waits for what it stored itself does not wait.
+      if (op === Op.waitUntil && !this.#view.isOwnCell(cell)) this.#noteCellWait(cell);
+      else footprint.read(location, cell.value, 0);
       this.#view.glance(location, false, value, value, 0, cell);
       return value;
     }
@@ -219,13 +221,9 @@ export class Performer {
     return found;
   }
 
-  #noteCellWait(): void {
+  #noteCellWait(cell: Cell): void {
     const { locations, footprint } = this.#machine;
-    const { cell, test } = this.#agent.operation as {
-      cell: Cell;
-      test: (value: number) => boolean;
-    };
-    footprint.await(locations.ofCell(cell), cell.value, 0, test, false);
+    footprint.await(locations.ofCell(cell), cell.value, 0, this.#agent.operation.test, false);
   }
 
   // --- memory ---
@@ -349,6 +347,7 @@ export class Performer {
       this.#writeRegister(address, sizeBytes, a, b);
       return 0;
     }
+    agent.buffer?.joinRegisterWrites(machine.footprint);
     const thing = machine.deviceAt(address);
     const block = machine.registers.find(address);
     const offset = address - block.base;

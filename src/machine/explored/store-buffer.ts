@@ -150,6 +150,14 @@ export class StoreBuffer {
     }
   }
 
+  /** As `joinAll`, for who has waited for the writes of registers only. */
+  joinRegisterWrites(footprint: Footprint): void {
+    for (let index = 0; index < this.#count; index++) {
+      const { target, drainEvent } = this.#stores[index];
+      if (target === Target.register) footprint.join(drainEvent);
+    }
+  }
+
   #mayDrain(index: number): boolean {
     const store = this.#stores[index];
     for (let before = 0; before < index; before++) {

@@ -51,6 +51,18 @@ export class View {
     return (address & 4) === 0 ? lo : this.hi;
   }
 
+  /** Whether what the agent sees in a cell is a store that others do not see yet. */
+  isOwnCell(cell: Cell): boolean {
+    return this.#buffer?.newestToCell(cell) !== undefined;
+  }
+
+  /** As `isOwnCell`, for the word at an address. */
+  isOwnWord(address: number): boolean {
+    const location = this.#machine.locations.ofMemory(address);
+    const half = (address & 4) === 0 ? Half.lo : Half.hi;
+    return this.#buffer?.newestToMemory(location, half) !== undefined;
+  }
+
   /** Notes an access for the gate, if there is one. */
   glance(
     location: number,
