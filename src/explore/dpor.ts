@@ -14,7 +14,7 @@ import type { ExploredMachine } from "#machine";
 import { DivergedError } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
 import { SleepSets } from "./sleep.js";
-import { LANES, LANES_LG2, Trace } from "./trace.js";
+import { LANES, LANES_LG2, type Race, Trace } from "./trace.js";
 
 /** One state on the path, as it is saved: processes are named. */
 export interface StackEntry {
@@ -62,7 +62,9 @@ export class DporScheduler implements SearchScheduler {
   #depth = 0;
   /** States that are as in the execution before; the event from the last of them is new. */
   #known = 0;
+  // Of `turn`, by process: its first event that counts, and the first that is left out.
   readonly #firstOf = new Int32Array(LANES);
+  readonly #leftFrom = new Int32Array(LANES);
   #detour: Detour | undefined;
 
   constructor(eventsMax: number, splitDepth: number = Number.POSITIVE_INFINITY) {
@@ -294,55 +296,77 @@ export class DporScheduler implements SearchScheduler {
     const trace = this.#trace;
     for (let index = 0; index < trace.raceCount; index++) {
       const race = trace.races[index];
-      if (this.#frozen[race.event] === 1) continue;
-      if (race.isWait) this.#turn(race.event, event, process, trace.waitClock, 0);
-      else this.#turn(race.event, event, process, trace.clocks, event << LANES_LG2);
+      if (this.#frozen[race.event] === 0) this.#turn(race, event, process);
     }
   }
 
   /**
-   * Finds who can begin an execution from before `race` in which what does not follow `race`,
-   * and then `process`'s event, come first; schedules one of them unless one is already.
+   * Finds who can begin an execution from before the race's event in which what does not follow
+   * that, and then `process`'s event, come first; schedules one of them unless one is already.
+   *
+   * Two kinds of events are left out, with all that follows them. One who slept in that state
+   * and yet goes first here was woken without need (sleep sets know less than clocks): what it
+   * begins was explored from an earlier state. And what a wait overtakes comes after the wait.
    */
-  #turn(race: number, event: number, process: number, clocks: Int32Array, base: number): void {
+  #turn({ event: race, isWait }: Race, event: number, process: number): void {
     const trace = this.#trace;
-    const firstOf = this.#firstOf;
-    const covered = this.#toExplore[race] | this.#sleep.asleep[race] | this.#explored[race];
+    const { clocks } = trace;
+    const explored = this.#explored[race];
+    const inherited = this.#sleep.asleep[race] & ~explored;
+    const covered = (this.#toExplore[race] & ~inherited) | explored;
     const lane = trace.process[race];
     const local = trace.local[race];
     let seen = 0;
+    let left = 0;
     let initials = 0;
     for (let at = race + 1; at < event; at++) {
-      const atBase = at << LANES_LG2;
-      if (trace.clocks[atBase + lane] >= local) continue;
-      const bit = 1 << trace.process[at];
-      if ((seen & bit) !== 0) continue;
-      const isInitial = this.#isInitial(seen, trace.clocks, atBase);
+      const base = at << LANES_LG2;
+      if (clocks[base + lane] >= local) continue;
+      if (followsAny(left, this.#leftFrom, clocks, base)) continue;
+      const from = trace.process[at];
+      const bit = 1 << from;
+      const isFirst = (seen & bit) === 0;
+      const isInitial = isFirst && !followsAny(seen, this.#firstOf, clocks, base);
+      if ((isInitial && (inherited & bit) !== 0) || (isWait && trace.isOvertaken(at))) {
+        left |= bit;
+        this.#leftFrom[from] = trace.local[at];
+        continue;
+      }
+      if (!isFirst) continue;
       seen |= bit;
-      firstOf[trace.process[at]] = trace.local[at];
+      this.#firstOf[from] = trace.local[at];
       if (!isInitial) continue;
       if ((covered & bit) !== 0) return;
       initials |= bit;
     }
+    const ownClocks = isWait ? trace.waitClock : clocks;
+    const ownBase = isWait ? 0 : event << LANES_LG2;
+    if (followsAny(left, this.#leftFrom, ownClocks, ownBase)) return;
     const own = 1 << process;
-    if ((seen & own) === 0 && this.#isInitial(seen, clocks, base)) {
-      if ((covered & own) !== 0) return;
-      initials |= own;
+    // What a wait would touch, had it come that early, is not known: it may follow any of them.
+    const isLast = isWait && seen !== 0;
+    const isFirst = (seen & own) === 0 && !followsAny(seen, this.#firstOf, ownClocks, ownBase);
+    if (isFirst && !isLast && ((covered | inherited) & own) !== 0) return;
+    const enabled = this.#enabled[race];
+    const able = initials & enabled;
+    if (isFirst && (enabled & own) !== 0 && (!isLast || able === 0)) {
+      this.#toExplore[race] |= own;
+    } else if (able !== 0) {
+      this.#toExplore[race] |= able & -able;
+    } else {
+      // A wait was judged too generously: then everybody is tried.
+      this.#toExplore[race] |= enabled;
     }
-    const able = initials & this.#enabled[race];
-    // Nobody of them able means that a wait was judged too generously: then everybody is tried.
-    if (able === 0) this.#toExplore[race] |= this.#enabled[race];
-    else this.#toExplore[race] |= (able & own) !== 0 ? own : able & -able;
   }
+}
 
-  /** Whether the event with that clock follows none of the first events seen. */
-  #isInitial(seen: number, clocks: Int32Array, base: number): boolean {
-    let others = seen;
-    while (others !== 0) {
-      const lane = 31 - Math.clz32(others);
-      others ^= 1 << lane;
-      if (clocks[base + lane] >= this.#firstOf[lane]) return false;
-    }
-    return true;
+/** Whether the event with the clock at `base` follows, or is, event `from` of one of the lanes. */
+function followsAny(lanes: number, from: Int32Array, clocks: Int32Array, base: number): boolean {
+  let others = lanes;
+  while (others !== 0) {
+    const lane = 31 - Math.clz32(others);
+    others ^= 1 << lane;
+    if (clocks[base + lane] >= from[lane]) return true;
   }
+  return false;
 }

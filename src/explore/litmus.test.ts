@@ -1,30 +1,19 @@
-import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { MemoryModel } from "#machine";
 import { DporScheduler } from "./dpor.js";
-import { ExhaustiveScheduler } from "./exhaustive.js";
-import type { SearchScheduler } from "./scheduler.js";
 import { Search } from "./search.js";
 import { type Instruction, litmusHarness, type Program } from "./testing/litmus.js";
 
 /** More than any of these programs has events. */
 const EVENTS_MAX = 200;
 
-function explored(
-  program: Program,
-  final: readonly string[],
-  memoryModel: MemoryModel,
-  scheduler: SearchScheduler,
-): string[] {
+function outcomes(program: Program, final: readonly string[], memoryModel: MemoryModel): string[] {
   const harness = litmusHarness(program, final);
-  const result = new Search(harness, scheduler, { memoryModel, mayBlock: true }).run();
+  const options = { memoryModel, mayBlock: true };
+  const result = new Search(harness, new DporScheduler(EVENTS_MAX), options).run();
   expect(result.violation).toBeUndefined();
   expect(result.isComplete).toBe(true);
-  return [...harness.outcomes].sort();
-}
-
-function outcomes(program: Program, final: readonly string[], model: MemoryModel): string[] {
-  return explored(program, final, model, new DporScheduler(EVENTS_MAX));
+  return [...harness.outcomes];
 }
 
 interface Litmus {
@@ -270,109 +259,3 @@ describe("litmus tests", () => {
     expect(allowed).toEqual(test.allowed);
   });
 });
-
-const variable = fc.constantFrom("x", "y");
-const value = fc.integer({ min: 1, max: 2 });
-const anInstruction = (register: string): fc.Arbitrary<Instruction> =>
-  fc.oneof(
-    { weight: 1, arbitrary: fc.tuple(fc.constant("wait" as const), variable, value) },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(
-        fc.constant("arm" as const),
-        variable,
-        value,
-        fc.constant(`${register}i`),
-      ),
-    },
-    { weight: 1, arbitrary: fc.tuple(fc.constant("irq" as const), fc.constantFrom("off", "on")) },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(
-        fc.constant("pick" as const),
-        fc.constant(`${register}p`),
-        fc.constant(2),
-      ),
-    },
-    { weight: 4, arbitrary: fc.tuple(fc.constant("W" as const), variable, value) },
-    { weight: 1, arbitrary: fc.tuple(fc.constant("W.rel" as const), variable, value) },
-    {
-      weight: 4,
-      arbitrary: fc.tuple(fc.constant("R" as const), variable, fc.constant(register)),
-    },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(fc.constant("X" as const), variable, value, fc.constant(register)),
-    },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(fc.constant("add" as const), variable, value, fc.constant(register)),
-    },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(
-        fc.constant("cas" as const),
-        variable,
-        fc.integer({ min: 0, max: 1 }),
-        value,
-        fc.constant(register),
-      ),
-    },
-    {
-      weight: 1,
-      arbitrary: fc.tuple(fc.constant("F" as const), fc.constantFrom("full", "write")),
-    },
-  );
-
-const aProgram = fc
-  .integer({ min: 2, max: 3 })
-  .chain((threads) =>
-    fc.tuple(
-      ...Array.from({ length: threads }, (_, thread) =>
-        fc
-          .integer({ min: 1, max: threads === 2 ? 4 : 2 })
-          .chain((length) =>
-            fc.tuple(...Array.from({ length }, (_, index) => anInstruction(`r${thread}${index}`))),
-          ),
-      ),
-    ),
-  ) as fc.Arbitrary<Program>;
-
-describe("the reduction", () => {
-  it.each(MODELS)("finds every outcome of small random programs that %s allows", (model) => {
-    fc.assert(
-      fc.property(aProgram, (program) => {
-        const final = ["x", "y"].filter(used(program));
-        const expected = explored(program, final, model, new ExhaustiveScheduler(EVENTS_MAX));
-        expect(outcomes(program, final, model)).toEqual(expected);
-      }),
-      // Seeded, because there is a known miss (below) that random programs come upon now and then.
-      { numRuns: 1000, seed: 1 },
-    );
-  });
-
-  // A defect: two outcomes are missed. Once mended this test fails, and the seed above can go.
-  it.fails("misses outcomes of a choice before a compare-exchange under weak", () => {
-    const program = [
-      [
-        ["R", "y", "r00"],
-        ["W", "x", 1],
-        ["W", "y", 1],
-        ["R", "y", "r03"],
-      ],
-      [
-        ["pick", "r10p", 2],
-        ["X", "x", 1, "r11"],
-        ["W", "x", 1],
-        ["cas", "y", 0, 1, "r13"],
-      ],
-    ] as unknown as Program;
-    const final = ["x", "y"];
-    const expected = explored(program, final, "weak", new ExhaustiveScheduler(EVENTS_MAX));
-    expect(outcomes(program, final, "weak")).toEqual(expected);
-  });
-});
-
-function used(program: Program): (name: string) => boolean {
-  return (name) => program.some((thread) => thread.some((step) => step[1] === name));
-}

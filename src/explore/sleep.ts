@@ -12,7 +12,9 @@ import { LANES, LANES_LG2, type Trace } from "./trace.js";
 
 /** Events that touch more are not kept: the process wakes up at once, which is only slower. */
 const ACCESSES_MAX = 6;
-const STRIDE = ACCESSES_MAX + 1;
+/** Count of accesses, count of locations that had numbers where it fell asleep, accesses. */
+const HEAD = 2;
+const STRIDE = HEAD + ACCESSES_MAX;
 const TOO_MANY = -1;
 
 export class SleepSets {
@@ -20,7 +22,7 @@ export class SleepSets {
   readonly asleep: Int32Array;
   /** By state: how many locations had numbers. */
   readonly numbered: Int32Array;
-  /** By state and process: count, then location * 2 + (1 for a write). */
+  /** By state and process: the head, then location * 2 + (1 for a write) for each access. */
   readonly #touched: Int32Array;
 
   constructor(eventsMax: number) {
@@ -35,9 +37,10 @@ export class SleepSets {
     const first = trace.accessStart[state];
     const count = trace.accessStart[state + 1] - first;
     this.#touched[at] = count > ACCESSES_MAX ? TOO_MANY : count;
+    this.#touched[at + 1] = this.numbered[state];
     for (let index = 0; index < Math.min(count, ACCESSES_MAX); index++) {
       const location = trace.accessLocation[first + index];
-      this.#touched[at + 1 + index] = location * 2 + trace.accessIsWrite[first + index];
+      this.#touched[at + HEAD + index] = location * 2 + trace.accessIsWrite[first + index];
     }
     this.asleep[state] |= 1 << process;
   }
@@ -64,19 +67,20 @@ export class SleepSets {
   }
 
   #isWoken(state: number, sleeper: number, trace: Trace): boolean {
-    const at = this.#at(state, sleeper);
     const touched = this.#touched;
+    const at = this.#at(state, sleeper);
     const count = touched[at];
     if (count === TOO_MANY) return true;
-    const known = this.numbered[state];
+    // What got its number later may have another one here.
+    const known = touched[at + 1];
     const end = trace.accessStart[state + 1];
     for (let access = trace.accessStart[state]; access < end; access++) {
       const location = trace.accessLocation[access];
       const isWrite = trace.accessIsWrite[access] === 1;
-      for (let index = 1; index <= count; index++) {
-        const other = touched[at + index] >>> 1;
+      for (let index = at + HEAD; index < at + HEAD + count; index++) {
+        const other = touched[index] >>> 1;
         if (other >= known && location >= known) return true;
-        if (other === location && (isWrite || (touched[at + index] & 1) === 1)) return true;
+        if (other === location && (isWrite || (touched[index] & 1) === 1)) return true;
       }
     }
     return false;

@@ -27,8 +27,10 @@ export class Trace {
   /** Number of the event among those of its process, from 1 on. */
   readonly local: Int32Array;
   readonly clocks: Int32Array;
-  /** Clock of the last event without what it waited for, for races with waits. */
+  /** Clock of the last event by its process's order alone, for races with waits. */
   readonly waitClock = new Int32Array(LANES);
+  /** What that event waited for, if it is a wait. */
+  readonly waitLocations: number[] = [];
   readonly races: Race[] = [];
   raceCount = 0;
   /** First access of each event in the arrays below; one more entry than events. */
@@ -48,17 +50,20 @@ export class Trace {
   readonly #eventBefore: Int32Array;
   /** By process: the agent that an access is for, so that a CPU and its buffer are known as one. */
   readonly #owner = new Int32Array(LANES);
-  readonly #kind = new Int32Array(LANES);
+  readonly #isAgent = new Uint8Array(LANES);
+  /** By event: a store that its CPU has seen before became visible. */
+  readonly #isForwarded: Uint8Array;
   #processCount = 0;
   readonly #candidates: number[] = [];
 
   constructor(eventsMax: number) {
     this.eventsMax = eventsMax;
-    this.process = new Int32Array(eventsMax);
+    this.process = new Int32Array(eventsMax + 1);
     this.local = new Int32Array(eventsMax);
-    this.clocks = new Int32Array(eventsMax * LANES);
+    this.clocks = new Int32Array((eventsMax + 1) * LANES);
     this.accessStart = new Int32Array(eventsMax + 1);
     this.#eventBefore = new Int32Array(eventsMax);
+    this.#isForwarded = new Uint8Array(eventsMax + 1);
   }
 
   /** Whether `event` happens before, or is, what the clock at `base` of `clocks` belongs to. */
@@ -71,9 +76,10 @@ export class Trace {
     this.#learnProcesses(machine);
     const event = this.count;
     const base = event << LANES_LG2;
-    this.#beginClock(event, base, process, footprint);
-    this.#collect(process, footprint, base);
     this.process[event] = process;
+    this.#isForwarded[event] = footprint.isForwarded ? 1 : 0;
+    this.#beginClock(event, base, process, footprint);
+    this.#collect(event, footprint, base);
     this.#eventBefore[event] = this.#lastEvent[process];
     this.#lastEvent[process] = event;
     this.#commit(event, process, footprint);
@@ -83,9 +89,12 @@ export class Trace {
   /** The races that a process which waits at the end would have; nothing is appended. */
   probe(machine: ExploredMachine, process: number, footprint: Footprint): void {
     this.#learnProcesses(machine);
-    const base = this.count << LANES_LG2;
-    this.#beginClock(this.count, base, process, footprint);
-    this.#collect(process, footprint, base);
+    const event = this.count;
+    const base = event << LANES_LG2;
+    this.process[event] = process;
+    this.#isForwarded[event] = 0;
+    this.#beginClock(event, base, process, footprint);
+    this.#collect(event, footprint, base);
   }
 
   /** Takes back all events from `event` on. */
@@ -113,24 +122,26 @@ export class Trace {
   }
 
   /** Finds the races of an event and completes its clock. */
-  #collect(process: number, footprint: Footprint, base: number): void {
+  #collect(event: number, footprint: Footprint, base: number): void {
+    const process = this.process[event];
     const candidates = this.#candidates;
     candidates.length = 0;
     this.raceCount = 0;
+    for (let lane = 0; lane < LANES; lane++) this.waitClock[lane] = this.clocks[base + lane];
     let waits = false;
     for (let at = 0; at < footprint.count; at++) {
       const location = footprint.locations[at];
       if (location >= this.#lastWrite.length) this.#growLocations(location);
       if (footprint.waits[at] !== Wait.none) waits = true;
       else this.#addWrite(location, process, footprint.isWrite[at]);
-      if (footprint.isWrite[at]) this.#addReads(location, process);
+      if (footprint.isWrite[at]) this.#addReads(location, event);
     }
     // From the latest on: what one candidate follows is no race of its own.
     if (candidates.length > 1) candidates.sort(descending);
-    for (const event of candidates) {
-      if (this.covers(this.clocks, base, event)) continue;
-      this.#addRace(event, false);
-      this.#join(base, event);
+    for (const candidate of candidates) {
+      if (this.covers(this.clocks, base, candidate)) continue;
+      this.#addRace(candidate, false);
+      this.#join(base, candidate);
     }
     if (waits) this.#collectWaits(process, footprint, base);
   }
@@ -140,24 +151,49 @@ export class Trace {
    * that it does not: they had to come first, or come last.
    */
   #collectWaits(process: number, footprint: Footprint, base: number): void {
-    const { clocks, waitClock } = this;
-    for (let lane = 0; lane < LANES; lane++) waitClock[lane] = clocks[base + lane];
+    this.waitLocations.length = 0;
     for (let at = 0; at < footprint.count; at++) {
       if (footprint.waits[at] === Wait.none) continue;
-      const location = footprint.locations[at];
-      let access = this.#lastWrite[location];
-      for (; access >= 0; access = this.#accessBefore[access]) {
-        const event = this.#accessEvent[access];
-        if (this.#isOwnBuffer(process, this.process[event])) continue;
-        if (this.covers(waitClock, 0, event)) break;
-        if (footprint.couldGo(at, this.#accessLo[access], this.#accessHi[access])) {
-          this.#addRace(event, true);
-          break;
-        }
-      }
-      const last = this.#lastForeignWrite(location, process);
+      this.waitLocations.push(footprint.locations[at]);
+      const write = this.#writeToOvertake(process, footprint, at);
+      if (write >= 0) this.#addRace(write, true);
+      const last = this.#lastForeignWrite(footprint.locations[at], process);
       if (last >= 0) this.#join(base, this.#accessEvent[last]);
     }
+  }
+
+  /** Whether an event changed something that the wait recorded last is for, and need not have. */
+  isOvertaken(event: number): boolean {
+    for (let at = this.accessStart[event]; at < this.accessStart[event + 1]; at++) {
+      if (this.accessIsWrite[at] === 0) continue;
+      if (!this.waitLocations.includes(this.accessLocation[at])) continue;
+      return !this.covers(this.waitClock, 0, event);
+    }
+    return false;
+  }
+
+  /** The last write that the wait, access `at`, could have come before; -1 for none. */
+  #writeToOvertake(process: number, footprint: Footprint, at: number): number {
+    let access = this.#lastWrite[footprint.locations[at]];
+    // What the process found there between the access and the one after it.
+    let lo = footprint.lo[at];
+    let hi = footprint.hi[at];
+    let couldAllAlong = false;
+    for (; access >= 0; access = this.#accessBefore[access]) {
+      const event = this.#accessEvent[access];
+      if (this.#isOwnStore(process, event)) {
+        // It has found that there ever since it issued the store, whatever others wrote.
+        if (!footprint.couldGo(at, lo, hi)) return -1;
+        couldAllAlong = true;
+      } else if (this.covers(this.waitClock, 0, event)) {
+        return -1;
+      } else {
+        lo = this.#accessLo[access];
+        hi = this.#accessHi[access];
+        if (couldAllAlong || footprint.couldGo(at, lo, hi)) return event;
+      }
+    }
+    return -1;
   }
 
   #addRace(event: number, isWait: boolean): void {
@@ -174,31 +210,31 @@ export class Trace {
   /** The last write to a location that did not come out of the process's own store buffer. */
   #lastForeignWrite(location: number, process: number): number {
     let access = this.#lastWrite[location];
-    while (access >= 0 && this.#isOwnBuffer(process, this.process[this.#accessEvent[access]])) {
+    while (access >= 0 && this.#isOwnStore(process, this.#accessEvent[access])) {
       access = this.#accessBefore[access];
     }
     return access;
   }
 
   /** The reads that no write followed yet; a CPU's read is not ordered by its own buffer's. */
-  #addReads(location: number, process: number): void {
+  #addReads(location: number, event: number): void {
     const write = this.#lastWrite[location];
-    const writer = write < 0 ? -1 : this.process[this.#accessEvent[write]];
     const first = location << LANES_LG2;
+    const process = this.process[event];
     for (let reader = 0; reader < this.#processCount; reader++) {
       const access = this.#lastRead[first + reader];
-      if (access < 0 || reader === process || this.#isOwnBuffer(reader, process)) continue;
-      if (access < write && !this.#isOwnBuffer(reader, writer)) continue;
+      if (access < 0 || reader === process || this.#isOwnStore(reader, event)) continue;
+      if (access < write && !this.#isOwnStore(reader, this.#accessEvent[write])) continue;
       this.#candidates.push(this.#accessEvent[access]);
     }
   }
 
   /** A CPU sees its buffered store before and after it became visible: that order is no matter. */
-  #isOwnBuffer(reader: number, writer: number): boolean {
+  #isOwnStore(reader: number, event: number): boolean {
     return (
-      this.#kind[writer] === ProcessKind.drain &&
-      this.#kind[reader] === ProcessKind.agent &&
-      this.#owner[writer] === this.#owner[reader]
+      this.#isForwarded[event] === 1 &&
+      this.#isAgent[reader] === 1 &&
+      this.#owner[this.process[event]] === this.#owner[reader]
     );
   }
 
@@ -237,7 +273,8 @@ export class Trace {
     const { list } = machine.processes;
     for (; this.#processCount < list.length; this.#processCount++) {
       this.#owner[this.#processCount] = list[this.#processCount].agentId;
-      this.#kind[this.#processCount] = list[this.#processCount].kind;
+      this.#isAgent[this.#processCount] =
+        list[this.#processCount].kind === ProcessKind.agent ? 1 : 0;
     }
   }
 
