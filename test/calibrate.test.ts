@@ -24,6 +24,7 @@ describe("iommukit calibrate refuses, in one line and without writing a profile"
   it.each<[string, () => string[], RegExp]>([
     ["no files", () => [], /missing required argument/],
     ["a file without a mode", () => [join(folder, "one.txt")], /as in strict=/],
+    ["a mode without a file", () => ["strict="], /"strict=": name a file/],
     ["a mode that there is not", () => [one("quick")], /as in strict=/],
     [
       "a file that is not there",

@@ -95,7 +95,7 @@ describe("a search that Ctrl-C ends", () => {
     });
     const { code, stdout, stderr } = await interruptWhen(child, () => seen.includes("weak"));
     expect(stdout).toMatch(/^(rcu-call \w+: clean and complete; .*\n){3}$/);
-    expect(stderr).toBe("iommukit: stopped; with --state FILE the search would have been kept\n");
+    expect(stderr).toBe("iommukit: stopped; with --state FILE, a search can be taken up again\n");
     expect(code).toBe(130);
   });
 });

@@ -319,6 +319,18 @@ describe("Ctrl-C", () => {
     expect(readdirSync(temporary)).toEqual([]);
   });
 
+  it("in the middle of a simulation: the same", async () => {
+    const old = put("stacks.folded", "old\n");
+    const isThere = (): boolean =>
+      readdirSync(folder).some((name) => name.startsWith("stacks.folded."));
+    // Hours of work, were it not interrupted.
+    const args = ["simulate", "nvme", "--cpus", "64", "--runtime", "1000", "--why", old];
+    const child = startIn(args, folder);
+    expect(await interruptWhen(child, isThere)).toEqual({ code: 130, stdout: "", stderr: "" });
+    expect(readFileSync(old, "utf8")).toBe("old\n");
+    expect(readdirSync(folder).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+
   it("while standard input is still coming: the same", async () => {
     const temporary = mkdtempSync(inFolder("temporary-"));
     const child = startIn(["replay", "-"], temporary);

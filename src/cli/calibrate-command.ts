@@ -106,7 +106,8 @@ function readRuns(argument: string): MeasuredRun[] {
   const at = argument.indexOf("=");
   const mode = argument.slice(0, Math.max(at, 0));
   const file = argument.slice(at + 1);
-  if (!MODES.includes(mode as Mode) || file === "") {
+  if (file === "") throw new UsageError(`"${argument}": name a file, as in strict=output.txt`);
+  if (!MODES.includes(mode as Mode)) {
     throw new UsageError(`${argument}: say in which mode it was recorded, as in strict=${file}`);
   }
   try {

@@ -91,7 +91,8 @@ function ended(
   if (file !== undefined) {
     throw new InterruptedError(`stopped; ${path} keeps the search: the same command goes on`);
   }
-  const hint = state === undefined ? "" : "; with --state FILE the search would have been kept";
+  // Only a complete search has a state.
+  const hint = state === undefined ? "" : "; with --state FILE, a search can be taken up again";
   throw new InterruptedError(`stopped${hint}`);
 }
 

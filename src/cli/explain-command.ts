@@ -36,6 +36,7 @@ interface ExplainFlags {
   readonly json?: true;
 }
 
+const STANDARD_INPUT = "standard input";
 /** Faults that one reading of a capture looks after. */
 const FAULTS_MAX = 256;
 /** Operations of a capture between two looks at Ctrl-C. */
@@ -84,7 +85,7 @@ async function explainCommand(input: readonly string[], flags: ExplainFlags): Pr
     } else {
       for (const one of await withCapture(found, capture, flags, interruption)) printer.print(one);
     }
-    return printer.end();
+    return printer.end(nameOf(input));
   } finally {
     interruption.stop();
   }
@@ -113,12 +114,12 @@ class Printer {
     this.#kept = one;
   }
 
-  /** The exit code. */
-  end(): number {
+  /** The exit code; `input` is what was read. */
+  end(input: string): number {
     this.#flush();
     if (this.#printed === 0) {
       throw new UsageError(
-        "there is nothing of an SMMUv3 in the input; give hex words or lines of arm-smmu-v3",
+        `${input}: there is nothing of an SMMUv3 in it; give hex words or lines of arm-smmu-v3`,
       );
     }
     if (this.#isJson) process.stdout.write("\n]\n");
@@ -144,6 +145,12 @@ function isSame(one: Explained, other: Explained): boolean {
   );
 }
 
+function nameOf(input: readonly string[]): string {
+  const [first = "-", ...others] = input;
+  if (others.length > 0) return "the arguments";
+  return first === "-" ? STANDARD_INPUT : first;
+}
+
 /** Explanations of the input, as it comes. */
 async function* explain(
   input: readonly string[],
@@ -155,7 +162,7 @@ async function* explain(
     throw new UsageError("nothing to explain; give hex words, log lines, a file, or - for stdin");
   }
   if (input.length === 0 || (input.length === 1 && only === "-")) {
-    yield* explainStream("standard input", process.stdin, flags, interruption);
+    yield* explainStream(STANDARD_INPUT, process.stdin, flags, interruption);
     return;
   }
   const text = input.join(" ");

@@ -186,10 +186,11 @@ async function simulateCommand(
   const counts = cpuCountsOf(flags);
   const plans = counts.flatMap((cpus) => flags.mode.map((mode) => planOf(cpus, mode)));
   const { why } = flags;
-  const file = typeof why === "string" ? new WholeFile("--why", why) : undefined;
   const progress = createProgress();
   const interruption = watchInterrupt();
+  let file: WholeFile | undefined;
   try {
+    if (typeof why === "string") file = new WholeFile("--why", why);
     const results = await runPlans(plans, flags.workers, progress, interruption);
     file?.write(foldedStacks(results));
     file?.commit();

@@ -114,7 +114,9 @@ export async function openDump(file: string, options: DumpOptions): Promise<Dump
   try {
     const status = fstatSync(fd);
     if (!status.isFile()) {
-      throw new InputError(`${file}: this is no regular file; a dump is read in no fixed order`);
+      throw new InputError(
+        `${file}: this is no regular file, and a dump is read here and there; copy it to one`,
+      );
     }
     if (status.size === 0) throw new InputError(`${file}: there is nothing in it; dump it again`);
     const head = Buffer.alloc(HEAD_BYTES);
