@@ -13,6 +13,7 @@ import type { Cell, Cpu, Machine, PhysicalAddress, Routine } from "#machine";
 import {
   type CommandQueue,
   type CommandQueueKind,
+  type CommandQueueOptions,
   createCommandQueue,
   type IssueListener,
 } from "./command-queue.js";
@@ -40,6 +41,8 @@ export interface QueueOptions {
   readonly priQueueLg2Max?: number;
   /** The kernel's lock-less queue where not given. */
   readonly commandQueue?: CommandQueueKind;
+  /** Makes the command queue in place of that, for one that is watched or simpler. */
+  readonly createQueue?: (options: CommandQueueOptions) => CommandQueue;
   /**
    * How to wait for a CMD_SYNC: `msi` where not given, what comes next in the order of
    * `SyncCompletion` where the SMMU cannot (kernel: arm-smmu-v3.disable_msipolling).
@@ -96,7 +99,8 @@ function* makeCommandQueue(
   const completion = completionOf(features, options.syncCompletion ?? "msi");
   const kind = options.commandQueue ?? { kind: "lockless" };
   const wantsWord = completion === "msi" && kind.kind === "spinlock";
-  return createCommandQueue(kind, {
+  const { createQueue = (of) => createCommandQueue(kind, of) } = options;
+  return createQueue({
     ring: yield* frames.allocate(cpu, COMMAND_BYTES * 2 ** sizeLg2),
     sizeLg2,
     cpuCount: cpus.length,

@@ -39,6 +39,9 @@ const SYNC_BITS = 0x30ff;
 const MESSAGE = Opcode.SYNC | (SyncSignal.interrupt << 12);
 const ILLEGAL_CONS = deposit(CMDQ_CONS.ERR, CommandError.illegal);
 
+/** As far as GERRORN and the queue's own registers reach. */
+const QUEUE_REGISTERS_BYTES = 0x100;
+
 export interface ConsumerErrors {
   /** What to stop with at a command that was read; asked again when it goes on there. */
   readonly errorOf: (words: Uint32Array) => CommandError;
@@ -48,8 +51,11 @@ export interface ConsumerErrors {
 export interface ConsumerOptions {
   readonly name?: string;
   readonly base: number;
-  readonly ring: number;
+  /** Where not given, it is set before the first command. */
+  readonly ring?: number;
   readonly sizeLg2: number;
+  /** All other registers of the SMMU; none where not given. */
+  readonly others?: Pick<RegisterBlock, "sizeBytes" | "read32" | "write32" | "write64">;
   /** Where both indices begin. */
   readonly start?: number;
   /** Sees each command, in the event in which it is read; may go on to do what it says. */
@@ -64,7 +70,7 @@ export interface ConsumerOptions {
 export class CommandConsumer implements RegisterBlock {
   readonly name: string;
   readonly base: number;
-  readonly sizeBytes = 0x100;
+  readonly sizeBytes: number;
   readonly announces = true;
   readonly prodRegister: number;
   readonly consRegister: number;
@@ -73,6 +79,7 @@ export class CommandConsumer implements RegisterBlock {
   readonly cons: Cell;
   readonly gerror: Cell;
   readonly gerrorn: Cell;
+  ring: number;
   readonly #machine: ExploredMachine;
   readonly #options: ConsumerOptions;
   readonly #words = new Uint32Array(4);
@@ -82,6 +89,8 @@ export class CommandConsumer implements RegisterBlock {
     const { base, start = 0, errors } = options;
     this.name = options.name ?? "smmu";
     this.base = base;
+    this.sizeBytes = options.others?.sizeBytes ?? QUEUE_REGISTERS_BYTES;
+    this.ring = options.ring ?? 0;
     this.prodRegister = base + Register.CMDQ_PROD;
     this.consRegister = base + Register.CMDQ_CONS;
     this.prod = new Cell(line, `${this.name} PROD`, start);
@@ -95,46 +104,55 @@ export class CommandConsumer implements RegisterBlock {
     machine.addAgent(this.name, (agent) => this.#run(agent));
   }
 
-  read32(offset: number): number {
+  read32(offset: number, by: Agent): number {
     if (offset === Register.CMDQ_CONS) this.#options.onConsRead?.();
-    return this.#machine.observe(this.#cellOf(offset));
+    const cell = this.#cellOf(offset);
+    return cell === undefined ? this.#others.read32(offset, by) : this.#machine.observe(cell);
   }
 
   write32(offset: number, value: number, by: Agent): void {
-    if (offset === Register.GERRORN) {
-      by.poke(this.gerrorn, value);
-      return;
-    }
-    check(offset === Register.CMDQ_PROD, "software writes PROD and GERRORN only");
-    const { sizeLg2 } = this.#options;
-    const cons = this.#machine.observe(this.cons);
-    const before = this.prod.value;
-    const used = queueUsed(value, cons, sizeLg2);
-    check(used <= 2 ** sizeLg2, "PROD is at most the size of the queue ahead of CONS");
-    const slots = used - queueUsed(before, cons, sizeLg2);
-    check(slots >= 0, "PROD only moves forward");
-    this.#options.onPublish?.(by.id, slots);
-    by.poke(this.prod, value);
+    if (offset === Register.CMDQ_PROD) this.#publish(value, by);
+    else if (offset === Register.GERRORN) by.poke(this.gerrorn, value);
+    // A reset may place CONS where it is.
+    else if (offset === Register.CMDQ_CONS) check(value === this.cons.value, "CONS is not moved");
+    else this.#others.write32(offset, value, by);
   }
 
   read64(): number {
-    throw new Error("registers of the queue have 32 bits");
+    throw new Error("nobody reads registers of 64 bits");
   }
 
-  write64(): void {
-    throw new Error("registers of the queue have 32 bits");
+  write64(offset: number, lo: number, hi: number, by: Agent): void {
+    this.#others.write64(offset, lo, hi, by);
   }
 
-  #cellOf(offset: number): Cell {
+  get #others(): NonNullable<ConsumerOptions["others"]> {
+    const { others } = this.#options;
+    check(others !== undefined, "software uses the registers of the queue only");
+    return others;
+  }
+
+  #cellOf(offset: number): Cell | undefined {
+    if (offset === Register.CMDQ_PROD) return this.prod;
     if (offset === Register.CMDQ_CONS) return this.cons;
     if (offset === Register.GERROR) return this.gerror;
-    if (offset === Register.GERRORN) return this.gerrorn;
-    check(offset === Register.CMDQ_PROD, "software reads the registers that there are");
-    return this.prod;
+    return offset === Register.GERRORN ? this.gerrorn : undefined;
+  }
+
+  #publish(prod: number, by: Agent): void {
+    const { sizeLg2, onPublish } = this.#options;
+    const cons = this.#machine.observe(this.cons);
+    const before = this.prod.value;
+    const used = queueUsed(prod, cons, sizeLg2);
+    check(used <= 2 ** sizeLg2, "PROD is at most the size of the queue ahead of CONS");
+    const slots = used - queueUsed(before, cons, sizeLg2);
+    check(slots >= 0, "PROD only moves forward");
+    onPublish?.(by.id, slots);
+    by.poke(this.prod, prod);
   }
 
   *#run(agent: ExploredAgent): Routine {
-    const { ring, sizeLg2, onCommand, errors } = this.#options;
+    const { sizeLg2, onCommand, errors } = this.#options;
     const words = this.#words;
     const mask = 2 * 2 ** sizeLg2 - 1;
     // Only this agent moves it.
@@ -144,7 +162,7 @@ export class CommandConsumer implements RegisterBlock {
     for (;;) {
       let prod = yield* agent.idleUntil(this.prod, hasCommand);
       for (; prod !== cons; prod = this.#machine.observe(this.prod)) {
-        const at = ring + queueSlot(cons, sizeLg2) * COMMAND_BYTES;
+        const at = this.ring + queueSlot(cons, sizeLg2) * COMMAND_BYTES;
         words[0] = yield* agent.read64(at);
         words[1] = agent.hi;
         words[2] = yield* agent.read64(at + 8);

@@ -1,6 +1,7 @@
 /** All harnesses, by name. */
 
 import type { Harness } from "../harness.js";
+import { attachPathHarnesses } from "./attach-path.js";
 import { commandErrorHarnesses } from "./command-errors.js";
 import { commandQueueHarnesses } from "./command-queue.js";
 import { entryHarnesses } from "./entry-update.js";
@@ -15,6 +16,7 @@ import { rcuHarnesses } from "./rcu.js";
 import { spinlockQueueHarnesses } from "./spinlock-queue.js";
 
 export const HARNESSES: readonly Harness[] = [
+  ...attachPathHarnesses,
   ...commandErrorHarnesses,
   ...commandQueueHarnesses,
   ...entryHarnesses,

@@ -221,7 +221,6 @@ const attach = harness(
     machine.start(0, (cpu) => bench.unmap(cpu, [smmu]));
     machine.start(1, function* (cpu) {
       yield* bench.join(cpu, list);
-      yield* cpu.fence("device-write");
       yield* cpu.write64(STE, 1, 0);
     });
     machine.addAgent("device", (agent) => bench.use(agent, smmu));

@@ -69,7 +69,7 @@ export const flushQueueMutants: readonly Mutant[] = [
     harness: "iova-magazines",
     memoryModel: "sc",
     file: MAGAZINES,
-    find: "depot.full.push(cache.loaded);",
+    find: "depot.full.push(unloaded);",
     replace: "",
   },
   {

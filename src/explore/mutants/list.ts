@@ -1,5 +1,6 @@
 /** All mutants, by name. */
 
+import { attachPathMutants } from "./attach-path.js";
 import { commandErrorMutants } from "./command-errors.js";
 import { commandQueueMutants } from "./command-queue.js";
 import { entryMutants } from "./entry-update.js";
@@ -13,6 +14,7 @@ import { pageTableMutants } from "./page-table.js";
 import { spinlockQueueMutants } from "./spinlock-queue.js";
 
 export const MUTANTS: readonly Mutant[] = [
+  ...attachPathMutants,
   ...commandErrorMutants,
   ...commandQueueMutants,
   ...entryMutants,
