@@ -70,7 +70,7 @@ export const flushQueueMutants: readonly Mutant[] = [
     memoryModel: "sc",
     file: MAGAZINES,
     find: "depot.full.push(unloaded);",
-    replace: "",
+    replace: "{}",
   },
   {
     name: "cache-without-lock",

@@ -29,10 +29,10 @@ export const magazineMutants: readonly Mutant[] = [
       "        yield* depot.lock.releaseIrqRestore(cpu);\n" +
       "        if (full === undefined)\n" +
       "            return;\n" +
-      "        yield* this.#empty(cpu, full);",
+      "        yield* this.giveBack(cpu, full);",
     replace:
       "depot.full.at(-1) : undefined; yield* depot.lock.releaseIrqRestore(cpu);" +
-      " if (full === undefined) return; yield* this.#empty(cpu, full);" +
+      " if (full === undefined) return; yield* this.giveBack(cpu, full);" +
       " yield* depot.lock.acquireIrqSave(cpu); depot.full.splice(depot.full.indexOf(full), 1);" +
       " yield* depot.lock.releaseIrqRestore(cpu);",
   },
