@@ -118,6 +118,8 @@ export class IovaTree {
     cpu.irqDisable();
     const beganNs = cpu.now();
     yield* this.#lock.acquire(cpu);
+    // What tools have looked at since is nobody's time.
+    this.#tree.takeVisited();
     return beganNs;
   }
 

@@ -12,6 +12,7 @@ export {
   type Residual,
 } from "./calibrate/index.js";
 export { CommandLog } from "./command-log.js";
+export { type Handover, type HandoverOptions, measureHandover } from "./handover.js";
 export { Histogram } from "./histogram.js";
 export {
   BenchmarkTextError,
