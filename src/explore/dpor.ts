@@ -322,7 +322,7 @@ export class DporScheduler implements SearchScheduler {
     for (let at = race + 1; at < event; at++) {
       const base = at << LANES_LG2;
       if (clocks[base + lane] >= local) continue;
-      if (followsAny(left, this.#leftFrom, clocks, base)) continue;
+      if (left !== 0 && followsAny(left, this.#leftFrom, clocks, base)) continue;
       const from = trace.process[at];
       const bit = 1 << from;
       const isFirst = (seen & bit) === 0;

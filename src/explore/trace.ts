@@ -127,7 +127,6 @@ export class Trace {
     const candidates = this.#candidates;
     candidates.length = 0;
     this.raceCount = 0;
-    for (let lane = 0; lane < LANES; lane++) this.waitClock[lane] = this.clocks[base + lane];
     let waits = false;
     for (let at = 0; at < footprint.count; at++) {
       const location = footprint.locations[at];
@@ -135,6 +134,9 @@ export class Trace {
       if (footprint.waits[at] !== Wait.none) waits = true;
       else this.#addWrite(location, process, footprint.isWrite[at]);
       if (footprint.isWrite[at]) this.#addReads(location, event);
+    }
+    if (waits) {
+      for (let lane = 0; lane < LANES; lane++) this.waitClock[lane] = this.clocks[base + lane];
     }
     // From the latest on: what one candidate follows is no race of its own.
     if (candidates.length > 1) candidates.sort(descending);
