@@ -73,6 +73,8 @@ What is known to be wrong:
 - Runs of the same kind of server differ (A03 and A18 by 1.4 with 16 CPUs, A01 and A03 by 1.7 in what
   an invalidation takes), and one profile is made for all: of A18's 16 CPUs it is a third too slow.
 
+With two other seeds the rows of A01 and A03 are within 30 %, too, and the parts in the same order.
+
 ## Why the wait for a CMD_SYNC grows
 
 With 64 threads the SMMU is half idle (fetch-and-add gets twice as much out of it), yet 17 CPUs wait

@@ -5,11 +5,11 @@
  * act at once as long as its clock is not past the *horizon*, the earliest time at
  * which anybody else wants to act, and every wake-up lowers the horizon. So accesses
  * happen in the order of virtual time, and nobody runs past an agent that was just
- * woken. One exception buys speed: a hit on a line that only this CPU has been using may
- * run up to `LOOKAHEAD_NS` past the horizon. Values stay those of one global order, and
- * whoever asks for the line next is served after that access (see `coherence.ts`), so
- * exclusion holds in virtual time; only the moment at which a private line first becomes
- * shared can be late by that much.
+ * woken. One exception buys speed: a hit on a line that only this CPU has been using, or a
+ * read that hits a line which nobody waits for, may run up to `LOOKAHEAD_NS` past the horizon.
+ * Values stay those of one global order, and whoever asks for the line next is served after
+ * that access (see `coherence.ts`), so exclusion holds in virtual time; only the moment at
+ * which a line changes hands can be late by that much.
  *
  * `TimedMachine` owns the agents, the heap of those that can run, the timers and who
  * waits on which line; `TimedAgent` owns its clock and its activations. Routines see an

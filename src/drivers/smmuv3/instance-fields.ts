@@ -1,17 +1,18 @@
 /**
- * What invalidations read of the record that the kernel keeps of an SMMU, beside the queue's
- * own state, and where it lies (struct arm_smmu_device: `features` and `options`).
+ * What invalidations read of the record that the kernel keeps of an SMMU, beside the queue's own
+ * state, and where it lies (arm-smmu-v3.h: `features` and `options` of struct arm_smmu_device).
  *
  * Nobody writes these words after the probe, so they cost nothing, except where they share what is
- * transferred with words that are written: the record begins on 128 bytes (devm_kzalloc(),
- * ARCH_KMALLOC_MINALIGN), `features` and `options` are in its first 64, and the queue's indices
- * are in the next 64 (____cacheline_aligned_in_smp). A register dump shows just that: smmu
- * at …8080, cmdq at …80c0 (kernel commit "iommu/arm-smmu: Fix soft lockup triggered by
- * arm_smmu_mm_invalidate_range", 2023). With lines of 64 bytes they are apart; where 128
- * bytes move together (`CpuCosts.lineBytes`), each of these reads competes with the
- * compare-exchanges of all CPUs.
+ * transferred with words that are written. The record begins on 128 bytes (devm_kzalloc(), for
+ * ARCH_KMALLOC_MINALIGN of arm64 was that until 6.5); the words are in its first 64, and the
+ * queue's indices are at the start of the next 64 (struct arm_smmu_ll_queue,
+ * ____cacheline_aligned_in_smp). Pointers in the registers of a CPU that was stuck in the queue
+ * agree: …8080 and …80c0 ("iommu/arm-smmu-v3: Fix soft lockup triggered by
+ * arm_smmu_mm_invalidate_range", 2023). With lines of 64 bytes they are apart; where 128 bytes move
+ * together (`CpuCosts.lineBytes`), each of these reads competes with the compare-exchanges of all.
  *
- * One word is several cells here, so that accounts can tell what was read for what.
+ * One word is several cells here, on lines of their own, so that accounts can tell what was read
+ * for what; as nobody writes them, it costs what one line would.
  */
 
 import { Cell, Line, neighbourLine } from "#machine";
