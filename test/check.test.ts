@@ -2,7 +2,14 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { expectRefusal, interruptWhen, iommukit, scratch, start } from "./command-line.js";
+import {
+  expectRefusal,
+  interruptWhen,
+  iommukit,
+  scratch,
+  start,
+  together,
+} from "./command-line.js";
 
 const { folder, inFolder, put } = scratch();
 
@@ -102,7 +109,7 @@ describe("a search that Ctrl-C ends", () => {
 
 describe("iommukit check refuses, in one line and without a search", () => {
   const one = ["check", "rcu-call", "--memory-model", "sc"];
-  it.each<[string[], RegExp]>([
+  const refusals: [string[], RegExp][] = [
     [["check", "no-such-harness"], /no harness is called "no-such-harness"/],
     [["check", "--mutant", "none"], /no mutant is called "none"/],
     [["check", "--seed", "1", "--bound", "1"], /give one/],
@@ -115,10 +122,19 @@ describe("iommukit check refuses, in one line and without a search", () => {
     [[...one, "--state", "/no/such/folder/s.json"], /--state: cannot write .* \(ENOENT\)/],
     [[...one, "--state", "/dev/null"], /no JSON/],
     [["check", "--save", "/no/such/folder/s.json"], /--save: cannot write .* \(ENOENT\)/],
-  ])("%j", (args, says) => {
-    const before = readdirSync(folder);
-    expectRefusal(iommukit(args, { cwd: folder }), says);
-    expect(readdirSync(folder)).toEqual(before);
+  ];
+  const ended = together(
+    refusals.map(([args]) => args),
+    { cwd: folder },
+  );
+
+  it.each(refusals)("%j", (args, says) => {
+    expectRefusal(ended(args), says);
+  });
+
+  it("and leaves no file", () => {
+    ended(refusals[0][0]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("all.json"))).toEqual([]);
   });
 
   it("a counterexample that it has not saved", () => {

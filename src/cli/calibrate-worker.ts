@@ -23,7 +23,7 @@ if (port !== null) {
   const say = (message: FromCalibration): void => port.postMessage(message);
   const { runs, base } = workerData as CalibrationTask;
   try {
-    const calibration = calibrate(runs, base, (trials) => say({ kind: "trials", trials }));
+    const calibration = await calibrate(runs, base, (trials) => say({ kind: "trials", trials }));
     say({ kind: "result", calibration });
   } catch (error) {
     // What is thrown on comes to the other thread as the worker's error.

@@ -1,7 +1,7 @@
 /** Numbers that flags give: addresses, stream ids, whatever a person copies from a log. */
 
 import { InvalidArgumentError } from "commander";
-import { requesterIdOf } from "#workloads";
+import { requesterIdOf } from "#drivers/pci";
 
 const NUMBER = /^(?:0x[0-9a-f]+|\d+)$/i;
 

@@ -57,7 +57,6 @@ export {
   type WhyLine,
   type WhyReport,
 } from "./simulate/index.js";
-export { requesterIdOf } from "./stream-ids.js";
 export { Survey } from "./survey.js";
 export {
   type CommandListener,

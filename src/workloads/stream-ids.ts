@@ -4,6 +4,7 @@
  * reality; here there is one, so it gets a free id, and so do devices that are not PCI.
  */
 
+import { requesterIdOf } from "#drivers/pci";
 import { assert, type StreamId } from "#machine";
 
 /** The model's SIDSIZE: 16 bits. */
@@ -27,12 +28,4 @@ export class StreamIds {
     assert(this.#nextFree >= 0, `one SMMU has at most ${STREAM_IDS} devices`);
     return this.#nextFree;
   }
-}
-
-/** Bus, device and function of a PCI function named `0000:01:00.0`; undefined for others. */
-export function requesterIdOf(device: string): number | undefined {
-  const match = /^[0-9a-f]{4,}:([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/.exec(device);
-  if (match === null) return undefined;
-  const [bus, slot] = [match[1], match[2]].map((part) => Number.parseInt(part, 16));
-  return bus * 256 + slot * 8 + Number(match[3]);
 }

@@ -5,7 +5,7 @@
  */
 
 import type { DmaDirection, DmaOperation, MapOperation } from "#capture";
-import { requesterIdOf } from "#workloads";
+import { requesterIdOf } from "#drivers/pci";
 import type { FaultTarget } from "./explained.js";
 
 /** Who did something, and when by the capture's clock. */

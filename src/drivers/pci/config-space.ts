@@ -41,6 +41,14 @@ export function requesterId(bus: number, device: number, fn: number): number {
   return (bus << 8) | (device << 3) | fn;
 }
 
+/** The requester id of a function as the kernel names it, `0000:01:00.0`; undefined for others. */
+export function requesterIdOf(device: string): number | undefined {
+  const match = /^[0-9a-f]{4,}:([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/.exec(device);
+  if (match === null) return undefined;
+  const [bus, slot] = [match[1], match[2]].map((part) => Number.parseInt(part, 16));
+  return requesterId(bus, slot, Number(match[3]));
+}
+
 /** A function has 4 KiB of configuration space, by its requester id. */
 export function configAddress(ecamBase: PhysicalAddress, id: number): PhysicalAddress {
   return ecamBase + id * 4096;

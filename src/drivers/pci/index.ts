@@ -1,6 +1,6 @@
 /** PCI configuration: enumeration, BARs, bus mastering. */
 
-export { requesterId } from "./config-space.js";
+export { requesterId, requesterIdOf } from "./config-space.js";
 export {
   enableBusMaster,
   enumeratePci,

@@ -36,7 +36,7 @@ const run = (mode: Mode, threads: number): MeasuredRun => ({
 });
 
 describe("calibration", () => {
-  it("finds the numbers of the machine that the runs are of, within its intervals", () => {
+  it("finds the numbers of the machine that the runs are of, within its intervals", async () => {
     // Work, CMD_SYNC and transfer of a machine that differs from the base in all three.
     const truth = [1.5, 0.6, 0.75];
     const machine = withFactors(kunpengD06, truth);
@@ -45,7 +45,7 @@ describe("calibration", () => {
       measured("strict", 16, machine),
       measured("lazy", 1, machine),
     ];
-    const { parameters, residuals, factors } = calibrate(runs, kunpengD06);
+    const { parameters, residuals, factors } = await calibrate(runs, kunpengD06);
     expect(residuals).toHaveLength(6);
     for (const [index, { lowNs, highNs, valueNs }] of parameters.entries()) {
       const trueNs = (valueNs / factors[index]) * truth[index];
@@ -56,7 +56,7 @@ describe("calibration", () => {
     }
   }, 120_000);
 
-  it("refuses runs that cannot tell, and says which run to add", () => {
+  it("refuses runs that cannot tell, and says which run to add", async () => {
     const cases: [MeasuredRun[], RegExp][] = [
       [[], /add a strict run with -t 1/],
       [[run("strict", 16), run("lazy", 1)], /add a strict run with -t 1/],
@@ -64,8 +64,9 @@ describe("calibration", () => {
       [[run("strict", 1), run("lazy", 1)], /add a strict run with -t 32/],
     ];
     for (const [runs, says] of cases) {
-      expect(() => calibrate(runs, kunpengD06)).toThrow(CalibrationError);
-      expect(() => calibrate(runs, kunpengD06)).toThrow(says);
+      const refused = calibrate(runs, kunpengD06);
+      await expect(refused).rejects.toThrow(CalibrationError);
+      await expect(refused).rejects.toThrow(says);
     }
     expect(missingRun([run("strict", 1), run("strict", 16), run("lazy", 2)])).toBeUndefined();
   });

@@ -4,7 +4,6 @@
  * simulated latency least. Deterministic: every trial has the same seed.
  */
 
-import { levenbergMarquardt } from "ml-levenberg-marquardt";
 import type { Profile } from "#platform";
 import {
   DEFAULT_PARAMETERS,
@@ -57,11 +56,12 @@ const TRIAL_NS_MAX = 2_000_000;
 const LAZY_TRIAL_NS_MAX = 5_000_000;
 const TURNS = 1e6;
 
-export function calibrate(
+/** Rejects with `CalibrationError` when the runs do not tell. */
+export async function calibrate(
   runs: readonly MeasuredRun[],
   base: Profile,
   onTrial: (trials: number) => void = () => {},
-): Calibration {
+): Promise<Calibration> {
   const missing = missingRun(runs);
   if (missing !== undefined) {
     throw new CalibrationError(`the runs do not tell all parameters; add ${missing}`);
@@ -72,6 +72,8 @@ export function calibrate(
       "most latencies are printed as 0.0; add runs with -g 16, whose latencies are longer",
     );
   }
+  // Only who calibrates waits for it: it takes as long to load as Node to start.
+  const { levenbergMarquardt } = await import("ml-levenberg-marquardt");
   const trials = new Trials(runs, observations, base, onTrial);
   const start = FREE_PARAMETERS.map(() => 0);
   const limit = Math.log(FACTOR_MAX);
