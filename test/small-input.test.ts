@@ -50,13 +50,10 @@ describe("check --list --json", () => {
   it("has every harness with its models and mutants", () => {
     const { code, stdout } = iommukit(["check", "--list", "--json"]);
     expect(code).toBe(0);
-    const [first] = JSON.parse(stdout);
-    expect(first).toMatchObject({
-      name: "command-queue",
-      memoryModels: ["sc", "tso", "weak"],
-      isDeep: false,
-    });
-    const names = first.mutants.map(({ name }: { readonly name: string }) => name);
+    const list: { readonly name: string; readonly mutants: never[] }[] = JSON.parse(stdout);
+    const queue = list.find(({ name }) => name === "command-queue");
+    expect(queue).toMatchObject({ memoryModels: ["sc", "tso", "weak"], isDeep: false });
+    const names = queue?.mutants.map(({ name }: { readonly name: string }) => name);
     expect(names).toContain("owner-takes-no-turn");
   });
 });
