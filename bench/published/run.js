@@ -1,6 +1,7 @@
 /**
  * `npm run bench:published`: predicts the published measurements in published.csv and writes
- * docs/published.md: every row, good and bad, and why the rest is not predicted.
+ * docs/published.md: every row, good and bad, shapes of what has no row, and why the rest is not
+ * predicted. With `--sections` it keeps the rows as they are and makes what follows them again.
  */
 
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
@@ -10,26 +11,36 @@ import { ensureBuilt, ensureInstalled, root } from "../../scripts/ensure.js";
 ensureInstalled();
 ensureBuilt();
 const { EXPERIMENTS, NOT_PREDICTED } = await import("./predictions.js");
+const { completionSection } = await import("./completion.js");
+const { ageingSection, largeRequestsSection } = await import("./ageing.js");
 
 const rows = parseCsv(readFileSync(join(root, "bench", "published", "published.csv"), "utf8"));
 const byId = new Map(rows.map((row) => [row.id, row]));
-const predicted = new Map();
-for (const experiment of EXPERIMENTS) {
-  const outcome = experiment.run();
-  for (const { id, of, fitted, shows } of experiment.rows) {
-    const value = of(outcome);
-    predicted.set(id, { value, fitted, shows });
-    const { parameter, metric, value: measured } = byId.get(id);
-    console.log(`${id}  ${metric} (${parameter}): published ${measured}, ours ${shown(value)}`);
-  }
-}
-
 const target = join(root, "docs", "published.md");
-writeFileSync(`${target}.tmp`, page());
+/** Line on the page behind which the sections begin. */
+const SECTIONS = "<!-- from here on: npm run bench:published -- --sections -->\n";
+const text = process.argv.includes("--sections")
+  ? readFileSync(target, "utf8").split(SECTIONS)[0]
+  : page(predict());
+writeFileSync(`${target}.tmp`, `${text}${SECTIONS}\n${sections()}`);
 renameSync(`${target}.tmp`, target);
 console.log("wrote docs/published.md");
 
-function page() {
+function predict() {
+  const predicted = new Map();
+  for (const experiment of EXPERIMENTS) {
+    const outcome = experiment.run();
+    for (const { id, of, fitted, shows } of experiment.rows) {
+      const value = of(outcome);
+      predicted.set(id, { value, fitted, shows });
+      const { parameter, metric, value: measured } = byId.get(id);
+      console.log(`${id}  ${metric} (${parameter}): published ${measured}, ours ${shown(value)}`);
+    }
+  }
+  return predicted;
+}
+
+function page(predicted) {
   const lines = [...predicted].map(([id, prediction]) => tableLine(byId.get(id), prediction));
   const errors = [...predicted]
     .filter(
@@ -105,6 +116,13 @@ explain why more time is spent outside of the queue's function. Looked at and le
 - CMD_SYNCs completed one by one instead of in rounds: with 300 ns for each, A03-04 is 21 % too low,
   A01-03 a third too short, and the compare-exchange 4 % of the time with 16 threads.
 
+`;
+}
+
+function sections() {
+  return `${completionSection()}
+${ageingSection()}
+${largeRequestsSection()}
 ## Rows that are not predicted
 
 | rows | how many | why |
@@ -138,6 +156,7 @@ function shown(value) {
 }
 
 function remaining() {
+  const predicted = new Set(EXPERIMENTS.flatMap((one) => one.rows.map(({ id }) => id)));
   const groups = new Map();
   for (const { id } of rows) {
     if (predicted.has(id)) continue;
