@@ -54,6 +54,7 @@ describe("iommukit bench refuses in one line", () => {
     [["-m", "2", "-t", "0"], "invalid map mode, SINGLE_MODE:0, SG_MODE: 1"],
     [["-n", "99"], "invalid numa node"],
     [["-b", "20", "-g", "512"], "mask of 20 bits; take more bits"],
+    [["--mode", "lazy", "-b", "22", "--age", "60000"], "no room for 60000 ranges"],
     [["--mode", "fast"], "--mode"],
     [["-q"], "unknown option '-q'"],
   ];

@@ -73,6 +73,8 @@ describe("iommukit simulate refuses in one line", () => {
     [["nvme", "--cpus", "1,,2"], /a whole number from 1 to 1024/],
     [["nvme", "--runtime", "soon"], /a time from 1ms to 1000s/],
     [["nvme", "--queue", "none"], /choices are lockless/],
+    [["nvme", "--iova-depot", "many"], /a number of magazines up to 8192, or 'unbounded'/],
+    [["nvme", "--age", "-1"], /a whole number from 0 to 500000/],
     [["nvme", "--mode", "strict,laxy"], /'laxy' is no mode/],
     [["nvme", "--why", "/nowhere/stacks"], /--why: cannot write .nowhere.stacks \(ENOENT\)/],
     [["nvme", "--json", "--csv"], /cannot be used with/],

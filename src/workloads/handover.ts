@@ -6,7 +6,7 @@
 
 import { Direction, DMA_MAPPING_ERROR, type DmaDevice, mapPage, unmapPage } from "#dma";
 import type { DepotPolicy } from "#iova";
-import { assert, type Cell, type Cpu, type Routine, wireCell } from "#machine";
+import { assert, type Cell, type Cpu, FRAME_BYTES, type Routine, wireCell } from "#machine";
 import type { Profile } from "#platform";
 import { ageIovas } from "./ageing.js";
 import type { Mode } from "./mode.js";
@@ -51,11 +51,12 @@ const CPU_BYTES = 2 ** 30;
 export function measureHandover(options: HandoverOptions): Handover {
   const { profile, mode, cpus, iovaDepot, ageRanges, bufferBytes, seed = 1 } = options;
   assert(cpus % 2 === 0, "CPUs come in pairs");
+  assert(2 * options.depth * bufferBytes <= CPU_BYTES, "a CPU's buffers fit into its place");
   const depot = iovaDepot === undefined ? {} : { iovaDepot };
   const system = createSystem({ mode, cpus, profile, seed, ...depot });
   const { machine } = system;
   const { dma } = system.addDevice("device0");
-  const pages = Math.ceil(bufferBytes / 4096);
+  const pages = Math.ceil(bufferBytes / FRAME_BYTES);
   if (ageRanges !== undefined) ageIovas(machine, dma, { ranges: ageRanges, pages });
   const startNs = machine.nowNs + options.rampNs;
   const endNs = startNs + options.slices * options.sliceNs;
