@@ -72,6 +72,13 @@ export interface Agent {
   write16(address: PhysicalAddress, value: number): Step<void>;
   write32(address: PhysicalAddress, value: number): Step<void>;
   write64(address: PhysicalAddress, lo: number, hi: number): Step<void>;
+  /** For `writeWords` of at least one, where a machine gains by knowing of all at once. */
+  writeWords?(
+    address: PhysicalAddress,
+    halves: Uint32Array,
+    first: number,
+    count: number,
+  ): Step<void>;
   /** Full barrier. Returns the low half found, high half in `hi`; stored if both matched. */
   compareExchange64(
     address: PhysicalAddress,

@@ -65,3 +65,4 @@ export {
 } from "./timed.js";
 export type { Iova, Nanoseconds, Pasid, PhysicalAddress, StreamId } from "./units.js";
 export { WORK_NAMES, Work, type WorkCode, type WorkName } from "./work.js";
+export { writeWords } from "./write-words.js";

@@ -15,6 +15,7 @@
  */
 
 import { assert } from "./assert.js";
+import { LineTable } from "./line-table.js";
 import type { Random } from "./random.js";
 
 /** What waits for a line. */
@@ -31,7 +32,7 @@ interface Contention<Requester> {
 
 export class LineRequests<Requester extends LineRequester> {
   readonly #random: Random;
-  readonly #lines = new Map<number, Contention<Requester>>();
+  readonly #lines = new LineTable<Contention<Requester>>();
   /** Spent ones, for reuse. */
   readonly #spare: Contention<Requester>[] = [];
 
@@ -41,7 +42,7 @@ export class LineRequests<Requester extends LineRequester> {
 
   /** Whether somebody waits for the line. */
   has(line: number): boolean {
-    return this.#lines.size > 0 && this.#lines.has(line);
+    return this.#lines.get(line) !== undefined;
   }
 
   isNext(line: number, requester: Requester): boolean {

@@ -14,6 +14,9 @@ export const FRAME_LG2 = 12;
 export const LINE_BYTES = 64;
 export const LINE_LG2 = 6;
 export const LINES_PER_FRAME = FRAME_BYTES / LINE_BYTES;
+/** Commands, descriptors and table entries have no more. */
+const SMALL_BYTES = 64;
+const ZEROS = new Uint8Array(FRAME_BYTES);
 /** Direct-mapped cache of frame look-ups; a power of two. */
 const CACHE_SLOTS = 1024;
 
@@ -125,6 +128,10 @@ export class PhysicalMemory {
 
   /** Fills `target` from memory at `address`; holes read as zeros. */
   readBlock(address: PhysicalAddress, target: Uint8Array): void {
+    if (target.length <= SMALL_BYTES && offsetOf(address) + target.length <= FRAME_BYTES) {
+      this.#readSmall(address, target);
+      return;
+    }
     for (let done = 0; done < target.length; ) {
       const at = address + done;
       const offset = offsetOf(at);
@@ -134,6 +141,13 @@ export class PhysicalMemory {
       else target.set(frame.bytes.subarray(offset, offset + count), done);
       done += count;
     }
+  }
+
+  /** Within one frame, byte by byte: quicker than to make a view of it. */
+  #readSmall(address: PhysicalAddress, target: Uint8Array): void {
+    const bytes = this.findFrame(frameOf(address))?.bytes ?? ZEROS;
+    const offset = offsetOf(address);
+    for (let n = 0; n < target.length; n++) target[n] = bytes[offset + n];
   }
 
   writeBlock(address: PhysicalAddress, source: Uint8Array): void {

@@ -2,7 +2,7 @@
 
 import type { Agent, CellTest } from "./agent.js";
 import type { Cell } from "./cell.js";
-import type { Routine } from "./routine.js";
+import type { Routine, Step } from "./routine.js";
 import type { PhysicalAddress } from "./units.js";
 
 /** What passes between two looks. */
@@ -23,14 +23,21 @@ export interface PollPauses {
  * Reads the register at once, and again after each pause, until `test` holds. Returns what it
  * read last: the caller tests that, for the time may have been up.
  */
-export function* pollRegister32(
+export function pollRegister32(
+  agent: Agent,
+  address: PhysicalAddress,
+  test: CellTest,
+  pauses: PollPauses,
+): Step<number> {
+  return agent.pollRegister32?.(address, test, pauses) ?? look(agent, address, test, pauses);
+}
+
+function* look(
   agent: Agent,
   address: PhysicalAddress,
   test: CellTest,
   pauses: PollPauses,
 ): Routine<number> {
-  const step = agent.pollRegister32?.(address, test, pauses);
-  if (step !== undefined) return yield* step;
   for (;;) {
     const value = yield* agent.readRegister32(address);
     if (test(value)) return value;

@@ -161,11 +161,13 @@ export class RcuPointer<T extends object> {
   readonly cell: Cell;
   readonly #versions = new Map<number, T>();
   #last = 0;
+  #current: T;
 
   /** `first` is there from the start: readers never find nothing. */
   constructor(name: string, first: T) {
     this.cell = loneCell(name, 0);
     this.#versions.set(0, first);
+    this.#current = first;
   }
 
   /**
@@ -173,6 +175,7 @@ export class RcuPointer<T extends object> {
    * the version, so the load of the one comes before any load from the other).
    */
   version(number: number): T {
+    if (number === this.#last) return this.#current;
     const version = this.#versions.get(number);
     if (version === undefined) assert(false, `version ${number} of ${this.cell.name} is not freed`);
     return version;
@@ -180,13 +183,14 @@ export class RcuPointer<T extends object> {
 
   /** The current version; for the holder of the writers' lock. */
   get current(): T {
-    return this.version(this.#last);
+    return this.#current;
   }
 
   /** Publishes `next`, all of which is visible before it is; returns the number of the old one. */
   *assign(cpu: Cpu, next: T): Routine<number> {
     const old = this.#last;
     this.#last = old + 1;
+    this.#current = next;
     this.#versions.set(this.#last, next);
     yield* cpu.storeRelease(this.cell, this.#last);
     return old;

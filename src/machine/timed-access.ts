@@ -27,29 +27,31 @@ export const Op = {
   write: 11,
   write64: 12,
   compareExchange64: 13,
-  waitUntil: 14,
-  fullFence: 15,
-  readBlock: 16,
-  writeBlock: 17,
-  fill: 18,
-  waitUntilMemory32: 19,
-  readRegister: 20,
-  writeRegister: 21,
-  sleep: 22,
-  pollRegister: 23,
+  writeWords: 14,
+  waitUntil: 15,
+  fullFence: 16,
+  readBlock: 17,
+  writeBlock: 18,
+  fill: 19,
+  waitUntilMemory32: 20,
+  readRegister: 21,
+  writeRegister: 22,
+  sleep: 23,
+  pollRegister: 24,
 } as const;
-/** The codes up to here are single accesses to a cell, to a cell or a word of memory. */
+/** The codes up to here access a cell, a cell or a word of memory: one at a time. */
 export const OP_LAST_ON_CELL = Op.fetchXor;
-export const OP_LAST_ON_LINE = Op.compareExchange64;
+export const OP_LAST_ON_LINE = Op.writeWords;
 export type OpCode = (typeof Op)[keyof typeof Op];
 
 const LOADS: readonly OpCode[] = [Op.load, Op.read, Op.read64, Op.waitUntil, Op.waitUntilMemory32];
-const STORES: readonly OpCode[] = [Op.store, Op.storeRelease, Op.write, Op.write64];
+const STORES: readonly OpCode[] = [Op.store, Op.storeRelease, Op.write, Op.write64, Op.writeWords];
 /** By kind: only reads; is buffered. */
 export const IS_LOAD = Object.values(Op).map((op) => LOADS.includes(op));
 export const IS_STORE = Object.values(Op).map((op) => STORES.includes(op));
 
 const NO_BLOCK = new Uint8Array(0);
+const NO_HALVES = new Uint32Array(0);
 const NO_PAUSES: PollPauses = { lastNs: 0, next: () => -1 };
 const always: CellTest = () => true;
 
@@ -63,6 +65,8 @@ export class Access {
   c = 0;
   d = 0;
   block: Uint8Array = NO_BLOCK;
+  /** Words to be written: `a` is the index of the next one's low half, `b` how many are left. */
+  halves: Uint32Array = NO_HALVES;
   test: CellTest = always;
   pauses: PollPauses = NO_PAUSES;
   /** Time that passes until the access is over counts as idle. */
@@ -83,6 +87,7 @@ export class Access {
     this.c = other.c;
     this.d = other.d;
     this.block = other.block;
+    this.halves = other.halves;
     this.test = other.test;
     this.pauses = other.pauses;
     this.idle = other.idle;

@@ -238,15 +238,17 @@ export class TimedAgent implements HeapEntry {
 
   // --- how an access happens ---
 
+  /** Whether the noted access is this agent's to perform now. */
+  mayAct(): boolean {
+    const aheadNs = this.clockNs - this.#machine.horizonNs;
+    return aheadNs <= 0 || (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately());
+  }
+
   /** Performs the noted access now if it is this agent's turn, else suspends. */
   issue(): Step<number> {
-    const aheadNs = this.clockNs - this.#machine.horizonNs;
-    const mayAct =
-      aheadNs <= 0 ||
-      (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately()) ||
-      // Plans its looks itself; to begin with that changes nothing that anybody sees.
-      this.access.op === Op.pollRegister;
-    if (mayAct && this.#unit.perform()) this.step.isPerformed = true;
+    // A poll plans its looks itself; to begin with that changes nothing that anybody sees.
+    const mayBegin = this.mayAct() || this.access.op === Op.pollRegister;
+    if (mayBegin && this.#unit.perform()) this.step.isPerformed = true;
     return this.step;
   }
 

@@ -213,7 +213,7 @@ export class TimedCpu implements Cpu {
   }
 
   poke(cell: Cell, value: number): void {
-    this.#unit.poke(cell, value);
+    this.#unit.registers.poke(cell, value);
   }
 
   // --- memory ---
@@ -261,6 +261,11 @@ export class TimedCpu implements Cpu {
 
   write64(address: number, lo: number, hi: number): Step<void> {
     return this.#onMemory(Op.write64, address, lo, hi) as unknown as Step<void>;
+  }
+
+  writeWords(address: number, halves: Uint32Array, first: number, count: number): Step<void> {
+    this.#access.halves = halves;
+    return this.#onMemory(Op.writeWords, address, first, count) as unknown as Step<void>;
   }
 
   compareExchange64(

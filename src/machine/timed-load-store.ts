@@ -15,7 +15,6 @@ import type { CpuCosts } from "./cost.js";
 import { type LineTurn, NO_LINE } from "./line-turn.js";
 import type { PhysicalMemory } from "./memory.js";
 import { FRAME_BYTES, type Frame, frameOf, LINE_BYTES } from "./memory.js";
-import type { RegisterMap } from "./registers.js";
 import type { TimedMachine } from "./timed.js";
 import {
   type Access,
@@ -27,6 +26,7 @@ import {
 } from "./timed-access.js";
 import type { TimedAgent } from "./timed-agent.js";
 import { RegisterPoll } from "./timed-poll.js";
+import { RegisterPort } from "./timed-registers.js";
 
 export class LoadStoreUnit {
   /** What the access came to. */
@@ -36,16 +36,14 @@ export class LoadStoreUnit {
   readonly #access: Access;
   readonly #machine: TimedMachine;
   readonly #memory: PhysicalMemory;
-  readonly #registers: RegisterMap;
   readonly #coherence: Coherence;
   /** Undefined for a device: it has no cache of its own. */
   readonly #cache: CpuCache | undefined;
   readonly #cpuCosts: CpuCosts;
   readonly poll: RegisterPoll;
+  readonly registers: RegisterPort;
   /** Time at which all own stores are visible. */
   #drainNs = 0;
-  /** How much later than the clock a poke takes effect: posted writes travel. */
-  #pokeDelayNs = 0;
 
   constructor(machine: TimedMachine, agent: TimedAgent, turn: LineTurn) {
     this.#turn = turn;
@@ -54,11 +52,11 @@ export class LoadStoreUnit {
     this.#access = agent.access;
     this.#machine = machine;
     this.#memory = machine.memory;
-    this.#registers = machine.registers;
     this.#coherence = machine.coherence;
     this.#cache = agent.cache;
     this.#cpuCosts = machine.costs.cpu;
     this.poll = new RegisterPoll(machine, agent, this.#result);
+    this.registers = new RegisterPort(machine, agent);
   }
 
   /** Whether the noted access touches nothing that another agent is using. */
@@ -76,6 +74,22 @@ export class LoadStoreUnit {
 
   /** Performs the noted access at `clockNs`; false when the agent has to wait instead. */
   perform(): boolean {
+    return this.#access.op === Op.writeWords ? this.#performWords() : this.#performOne();
+  }
+
+  /** Each word when it is its turn, as if the routine had asked for it. */
+  #performWords(): boolean {
+    const access = this.#access;
+    while (this.#performOne()) {
+      if (--access.b === 0) return true;
+      access.a += 2;
+      access.address += 8;
+      if (!this.#agent.mayAct()) return false;
+    }
+    return false;
+  }
+
+  #performOne(): boolean {
     const turn = this.#turn;
     const line = turn.line === NO_LINE ? this.#contendedLine() : turn.line;
     if (line === NO_LINE) return this.#act();
@@ -133,6 +147,7 @@ export class LoadStoreUnit {
         return true;
       case Op.write:
       case Op.write64:
+      case Op.writeWords:
         this.#writeMemory();
         return true;
       case Op.compareExchange64:
@@ -147,7 +162,7 @@ export class LoadStoreUnit {
         return this.#waitForMemory();
       case Op.readRegister:
       case Op.writeRegister:
-        this.#accessRegister();
+        this.registers.perform();
         return true;
       default:
         this.#atomicCell();
@@ -283,7 +298,9 @@ export class LoadStoreUnit {
     const address = access.address;
     const line = this.#lineOf(this.#memory.frame(frameOf(address)));
     const visibleNs = this.#touchWrite(line);
-    if (access.op === Op.write64) this.#memory.write64(address, access.a, access.b);
+    const { a, halves } = access;
+    if (access.op === Op.writeWords) this.#memory.write64(address, halves[a], halves[a + 1]);
+    else if (access.op === Op.write64) this.#memory.write64(address, access.a, access.b);
     else if (access.b === 4) this.#memory.write32(address, access.a);
     else if (access.b === 2) this.#memory.write16(address, access.a);
     else this.#memory.write8(address, access.a);
@@ -366,34 +383,5 @@ export class LoadStoreUnit {
     if (access.test(value) || agent.clockNs >= access.a) return true;
     agent.park(this.#lineOf(frame), access.a);
     return false;
-  }
-
-  // --- registers: `a` is the value or its low half, `b` the high half, `c` the width ---
-
-  #accessRegister(): void {
-    const agent = this.#agent;
-    const access = this.#access;
-    const block = this.#registers.find(access.address);
-    const offset = access.address - block.base;
-    if (access.op === Op.readRegister) {
-      const is32 = access.c === 4;
-      this.#result.value = is32
-        ? block.read32(offset, agent.face)
-        : block.read64(offset, agent.face);
-      agent.clockNs += this.#machine.costs.register.readNs / 2;
-      return;
-    }
-    this.#pokeDelayNs = this.#machine.costs.register.postedNs;
-    if (access.c === 4) block.write32(offset, access.a, agent.face);
-    else block.write64(offset, access.a, access.b, agent.face);
-    this.#pokeDelayNs = 0;
-    agent.clockNs += this.#machine.costs.register.writeNs;
-  }
-
-  /** Stores at once and free of cost: see `Agent.poke`. */
-  poke(cell: Cell, value: number): void {
-    cell.value = value;
-    const line = this.#coherence.lineOfCell(cell.line);
-    this.#machine.lineChanged(line, this.#agent.clockNs + this.#pokeDelayNs);
   }
 }

@@ -197,8 +197,8 @@ it("polls on a machine that knows no better by looking", () => {
     yield* agent.sleepUntil(2_000);
     yield* agent.store(counter.cell, 1);
   });
-  const value = machine.call(0, (cpu) =>
-    pollRegister32(cpu, BASE, (seen) => seen === 1, new Pauses(50_000)),
-  );
+  const value = machine.call(0, function* (cpu) {
+    return yield* pollRegister32(cpu, BASE, (seen) => seen === 1, new Pauses(50_000));
+  });
   expect([value, machine.nowNs >= 2_000]).toEqual([1, true]);
 });

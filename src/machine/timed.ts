@@ -23,7 +23,8 @@ import { Coherence } from "./coherence.js";
 import type { MachineCosts } from "./cost.js";
 import { FrameAllocator } from "./frames.js";
 import { LineRequests } from "./line-requests.js";
-import type { LineTurn } from "./line-turn.js";
+import { LineTable } from "./line-table.js";
+import { type LineTurn, NO_LINE } from "./line-turn.js";
 import { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 import { PhysicalMemory } from "./memory.js";
 import { Random } from "./random.js";
@@ -99,7 +100,7 @@ export class TimedMachine implements TimedMachineFace {
   readonly #agents: TimedAgent[] = [];
   readonly #runnable = new AgentHeap<TimedAgent>();
   /** Parked agents by number of the line that they watch. */
-  readonly #parked = new Map<number, TimedAgent[]>();
+  readonly #parked = new LineTable<TimedAgent[]>();
   #current: TimedAgent | undefined;
   /** CPU routines that were started and have not ended. */
   #cpuRoutines = 0;
@@ -193,6 +194,7 @@ export class TimedMachine implements TimedMachineFace {
   }
 
   unpark(agent: TimedAgent, line: number): void {
+    if (line === NO_LINE) return;
     const parked = this.#parked.get(line);
     if (parked === undefined) return;
     const index = parked.indexOf(agent);
@@ -202,7 +204,6 @@ export class TimedMachine implements TimedMachineFace {
 
   /** A store to the line became visible at `atNs`: whoever watches it looks again. */
   lineChanged(line: number, atNs: number): void {
-    if (this.#parked.size === 0) return;
     const parked = this.#parked.get(line);
     if (parked === undefined) return;
     this.#parked.delete(line);

@@ -10,6 +10,9 @@ export const RANGE_UNITS_MAX = 32;
 /** What Linux puts into one command: NUM up to 30 (`CMDQ_TLBI_RANGE_NUM_MAX`, 31 units). */
 export const RANGE_UNITS_LINUX_MAX = 31;
 export const SCALE_MAX = 31;
+const GRANULE_LG2_MAX = 16;
+/** `**` is a call of the library, and each command needs some. */
+const POWERS_OF_TWO = Array.from({ length: SCALE_MAX + GRANULE_LG2_MAX + 1 }, (_, n) => 2 ** n);
 
 export const TG_NONE = 0;
 export const TG_4K = 1;
@@ -28,7 +31,7 @@ export function granuleOfTg(tg: number): number {
 
 /** Bytes that a range command covers; exact up to 2^53, which no VA range exceeds. */
 export function rangeBytes(num: number, scale: number, granuleLg2: number): number {
-  return (num + 1) * 2 ** (scale + granuleLg2);
+  return (num + 1) * POWERS_OF_TWO[scale + granuleLg2];
 }
 
 /**
@@ -46,7 +49,7 @@ export function rangeScale(granules: number): number {
  * bits of the count, at least 1 because `scale` is its lowest bit set.
  */
 export function rangeUnits(granules: number, scale: number): number {
-  return Math.floor(granules / 2 ** scale) % 2 ** 5;
+  return Math.floor(granules / POWERS_OF_TWO[scale]) % 2 ** 5;
 }
 
 /**

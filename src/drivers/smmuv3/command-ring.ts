@@ -5,9 +5,18 @@
  */
 
 import { COMMAND_BYTES, COMMAND_WORDS, queueSlot, queueSpace } from "#arch/smmuv3";
-import { assert, type Cpu, type PhysicalAddress, type Routine } from "#machine";
+import {
+  assert,
+  type Cpu,
+  type PhysicalAddress,
+  type Routine,
+  type Step,
+  writeWords,
+} from "#machine";
 import { BATCH_COMMANDS, type CommandBatch } from "./command-batch.js";
 
+/** Of 64 bits. */
+const WORDS_PER_COMMAND = COMMAND_BYTES / 8;
 /** What the architecture allows (IDR1.CMDQS), and what packed indices have bits for. */
 const SIZE_LG2_MAX = 19;
 
@@ -64,14 +73,28 @@ export class CommandRing {
   }
 
   /** Writes `count` commands of the batch, from its `first`-th on, into the slots from `index` on. */
-  *write(cpu: Cpu, batch: CommandBatch, first: number, count: number, index: number): Routine {
-    const { words } = batch;
-    for (let done = 0; done < count; done++) {
-      const at = this.slotAddress(index + done);
-      const from = (first + done) * COMMAND_WORDS;
-      yield* cpu.write64(at, words[from], words[from + 1]);
-      yield* cpu.write64(at + 8, words[from + 2], words[from + 3]);
-    }
+  write(cpu: Cpu, batch: CommandBatch, first: number, count: number, index: number): Step<void> {
+    const toEnd = this.size - queueSlot(index, this.sizeLg2);
+    if (count > toEnd) return this.#writeAround(cpu, batch, first, count, index, toEnd);
+    return writeWords(
+      cpu,
+      this.slotAddress(index),
+      batch.words,
+      first * COMMAND_WORDS,
+      count * WORDS_PER_COMMAND,
+    );
+  }
+
+  *#writeAround(
+    cpu: Cpu,
+    batch: CommandBatch,
+    first: number,
+    count: number,
+    index: number,
+    toEnd: number,
+  ): Routine {
+    yield* this.write(cpu, batch, first, toEnd, index);
+    yield* this.write(cpu, batch, first + toEnd, count - toEnd, index + toEnd);
   }
 
   /** The hardware's index, without the error code. */

@@ -179,15 +179,20 @@ export class SmmuDomain implements PagingDomain {
     return this.#table.iovaToPhys(cpu, iova);
   }
 
-  *iotlbSync(cpu: Cpu, gather: IotlbGather): Routine {
-    if (gather.pageBytes !== 0) {
-      const sizeBytes = gather.lastIova - gather.firstIova + 1;
-      yield* this.invalidation.invalidate(cpu, gather.firstIova, sizeBytes, gather.pageBytes, 1);
-    }
-    if (gather.freedTables.length > 0) {
-      this.#table.freeTables(cpu, gather.freedTables);
-      gather.freedTables.length = 0;
-    }
+  iotlbSync(cpu: Cpu, gather: IotlbGather): Routine {
+    const { pageBytes, freedTables } = gather;
+    if (pageBytes === 0 || freedTables.length > 0) return this.#syncAndFree(cpu, gather);
+    return this.#invalidate(cpu, gather);
+  }
+
+  *#syncAndFree(cpu: Cpu, gather: IotlbGather): Routine {
+    if (gather.pageBytes !== 0) yield* this.#invalidate(cpu, gather);
+    this.#table.freeTables(cpu, gather.freedTables);
+    gather.freedTables.length = 0;
+  }
+
+  #invalidate(cpu: Cpu, { firstIova, lastIova, pageBytes }: IotlbGather): Routine {
+    return this.invalidation.invalidate(cpu, firstIova, lastIova - firstIova + 1, pageBytes, 1);
   }
 
   flushIotlbAll(cpu: Cpu): Routine {

@@ -19,6 +19,7 @@ import {
   encodeTlbiS2Ipa,
   encodeTlbiS12Vmall,
   RANGE_UNITS_LINUX_MAX,
+  rangeBytes,
   rangeScale,
   rangeUnits,
   TG_NONE,
@@ -173,8 +174,8 @@ function appendRange(
     const scale = rangeScale(pages);
     const units = rangeUnits(pages, scale);
     encodeAddress(batch, batch.append(cpu), what, at, leaf, tg, units - 1, scale, ttl);
-    at += units * 2 ** (scale + PAGE_LG2);
-    pages -= units * 2 ** scale;
+    at += rangeBytes(units - 1, scale, PAGE_LG2);
+    pages -= rangeBytes(units - 1, scale, 0);
   }
 }
 

@@ -5,7 +5,7 @@
  * Two generations: one drains while the other fills. Only one agent drains.
  */
 
-import { type Agent, type Cell, loneCell, type Routine } from "#machine";
+import { type Agent, type Cell, loneCell, type Step } from "#machine";
 
 /** Of something that is not under way. */
 export const NOT_IN_FLIGHT = -1;
@@ -32,11 +32,11 @@ export class InFlight {
   }
 
   /** Waits until all that began before now has ended. */
-  *drain(agent: Agent): Routine {
+  drain(agent: Agent): Step<number> {
     const old = this.#counts[this.#generation];
     // The other generation is empty: the drain before this one waited for it.
     this.#generation = 1 - this.#generation;
-    yield* agent.waitUntil(old, isZero);
+    return agent.waitUntil(old, isZero);
   }
 }
 

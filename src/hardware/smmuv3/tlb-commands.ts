@@ -122,6 +122,7 @@ function coverageOf(
   const level = tg === TG_16K && ttl === 1 ? 0 : ttl;
   // A granule without a use for it (4.4.1.1).
   if (num === 0 && scale === 0 && level === 0) return undefined;
-  const first = Math.floor(address / 2 ** granuleLg2) * 2 ** granuleLg2;
+  const granuleBytes = 1 << granuleLg2;
+  const first = Math.floor(address / granuleBytes) * granuleBytes;
   return { first, last: first + rangeBytes(num, scale, granuleLg2) - 1, granuleLg2, level };
 }

@@ -9,7 +9,7 @@
 import { POWERS_OF_TWO } from "#arch/lpae";
 import { Eats, FaultClass, ResumeResponse } from "#arch/smmuv3";
 import { InFlight, NOT_IN_FLIGHT } from "#hardware/bus";
-import type { Agent, Iova, PhysicalAddress, Routine } from "#machine";
+import type { Agent, Iova, PhysicalAddress, Routine, Step } from "#machine";
 import {
   Choice,
   type ContextEntry,
@@ -160,7 +160,7 @@ export class Translator {
   }
 
   /** Waits until every transaction that began before now has finished. */
-  drain(agent: Agent): Routine {
+  drain(agent: Agent): Step<number> {
     return this.#underWay.drain(agent);
   }
 
