@@ -151,27 +151,30 @@ describe("input", () => {
   const strictly = ["--mode", "strict", "--json"];
   const modesOf = ({ stdout }: Ended) => JSON.parse(stdout).modes;
 
+  const text = fixtureBytes("smmu-dump-a.events.txt.gz");
+  const packed = ["replay", SMALL, ...strictly];
+  const plain = ["replay", put("plain.txt", text), ...strictly];
+  const binary = ["replay", fixture("smmu-dump-a.dat"), ...strictly];
+  const fromFile = together([packed, plain, binary]);
+
   it("is the same from a file, gzipped, and through standard input", () => {
-    const text = fixtureBytes("smmu-dump-a.events.txt.gz");
-    const plain = iommukit(["replay", put("plain.txt", text), ...strictly]);
-    expect(plain.code).toBe(0);
+    expect(fromFile(plain).code).toBe(0);
     for (const input of [text, gzipSync(text)]) {
       const piped = iommukit(["replay", "-", ...strictly], { input });
-      expect(modesOf(piped)).toEqual(modesOf(plain));
+      expect(modesOf(piped)).toEqual(modesOf(fromFile(plain)));
       expect(JSON.parse(piped.stdout).capture.file).toBe("standard input");
     }
-    expect(modesOf(iommukit(["replay", SMALL, ...strictly]))).toEqual(modesOf(plain));
+    expect(modesOf(fromFile(packed))).toEqual(modesOf(fromFile(plain)));
   });
 
   it("is the same as text and as trace.dat", () => {
-    const binary = iommukit(["replay", fixture("smmu-dump-a.dat"), ...strictly]);
-    expect(modesOf(binary)).toEqual(modesOf(iommukit(["replay", SMALL, ...strictly])));
+    expect(modesOf(fromFile(binary))).toEqual(modesOf(fromFile(packed)));
   });
 
   it("may come through `cat`", () => {
     const command = `cat "$1" | "$2" "$3" replay - --mode strict --json`;
     const piped = run("sh", ["-c", command, "sh", SMALL, process.execPath, bin]);
-    expect(modesOf(piped)).toEqual(modesOf(iommukit(["replay", SMALL, ...strictly])));
+    expect(modesOf(piped)).toEqual(modesOf(fromFile(packed)));
   });
 });
 
@@ -202,17 +205,17 @@ describe("output", () => {
 
   it("ends quietly when its reader has seen enough", () => {
     // The reader is gone before anything is written.
-    const command = '"$1" "$2" replay "$3" | head -c 0; echo $PIPESTATUS';
+    const command = '"$1" "$2" replay "$3" --mode lazy | head -c 0; echo $PIPESTATUS';
     const gone = run("bash", ["-c", command, "bash", process.execPath, bin, SMALL]);
     expect(gone).toEqual({ code: 0, stdout: "0\n", stderr: "" });
-    const first = 'set -o pipefail; "$1" "$2" replay "$3" | head -1';
+    const first = 'set -o pipefail; "$1" "$2" replay "$3" --mode lazy | head -1';
     const line = run("bash", ["-c", first, "bash", process.execPath, bin, SMALL]);
     expect(line).toMatchObject({ code: 0, stderr: "" });
     expect(line.stdout.split("\n")).toHaveLength(2);
   });
 
   it.skipIf(!existsSync("/dev/full"))("says that the disk is full", () => {
-    const command = '"$1" "$2" replay "$3" > /dev/full';
+    const command = '"$1" "$2" replay "$3" --mode lazy > /dev/full';
     const ended = run("sh", ["-c", command, "sh", process.execPath, bin, SMALL]);
     expectRefusal(ended, /standard output: writing failed \(ENOSPC\); write it elsewhere/);
   });
@@ -291,9 +294,10 @@ describe.skipIf(onTerminal === undefined)("on a terminal", () => {
 
   it("has colour, unless NO_COLOR is set and not empty", () => {
     const dim = "\x1b[2m";
-    expect(on(`${command} 2>/dev/null`).stdout).toContain(dim);
-    expect(on(`NO_COLOR= ${command} 2>/dev/null`).stdout).toContain(dim);
-    expect(on(`NO_COLOR=1 ${command} 2>/dev/null`).stdout).not.toContain("\x1b");
+    const one = `${command} --mode passthrough 2>/dev/null`;
+    expect(on(one).stdout).toContain(dim);
+    expect(on(`NO_COLOR= ${one}`).stdout).toContain(dim);
+    expect(on(`NO_COLOR=1 ${one}`).stdout).not.toContain("\x1b");
   });
 });
 

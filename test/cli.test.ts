@@ -115,7 +115,7 @@ describe("--commands never harms what is there", () => {
 });
 
 describe("a capture that cannot be read is refused in one line: file, place, remedy", () => {
-  it.each<[string, string | Uint8Array | undefined, RegExp]>([
+  const cases: [string, string | Uint8Array | undefined, RegExp][] = [
     ["missing.dat", undefined, /missing\.dat: there is no such file; check the path/],
     ["empty.dat", "", /empty\.dat: there is nothing in it; record with/],
     ["prose.txt", "Dear diary,\ntoday\n", /prose\.txt: this is no trace that we know; give a/],
@@ -137,9 +137,15 @@ describe("a capture that cannot be read is refused in one line: file, place, rem
       captureText([{}, { seconds: 7, sizeBytes: 0 }]),
       /no-size\.txt: at 7\.000001000 s 0000:00:01\.0 maps 0 bytes; .* record it again/,
     ],
-  ])("%j", (name, content, says) => {
+  ];
+  const replays = cases.map(([name, content, says]) => {
     const path = content === undefined ? inFolder(name) : put(name, content);
-    expectRefusal(iommukit(["replay", path]), says);
+    return { name, args: ["replay", path], says };
+  });
+  const ended = together(replays.map(({ args }) => args));
+
+  it.each(replays)("$name", ({ args, says }) => {
+    expectRefusal(ended(args), says);
   });
 
   it("a folder", () => {
@@ -166,26 +172,31 @@ describe("a capture that cannot be read is refused in one line: file, place, rem
 describe("a truncated capture is refused in one line with the place", () => {
   const dat = fixtureBytes("smmu-nvme-strict.dat.gz");
 
-  // In the magic, the formats, the symbols, the data of the last CPU, and one byte short.
-  it.each([5, 100, 4000, dat.length >> 1, dat.length - 5000, dat.length - 1])(
-    "trace.dat after %i bytes",
-    (length) => {
-      const ended = iommukit(["replay", put("cut.dat", dat.subarray(0, length))]);
-      const place = length < 10 ? "" : "byte 0x[0-9a-f]+: ";
-      expectRefusal(ended, new RegExp(`cut\\.dat: ${place}.*; copy the capture again, whole`));
-    },
-  );
-
-  it.each([20, 60_000])("gzip after %i bytes", (length) => {
-    const packed = readFileSync(fixture("smmu-nvme-strict.dat.gz")).subarray(0, length);
-    const ended = iommukit(["replay", put("cut.gz", packed)]);
-    expectRefusal(ended, /cut\.gz: the gzip stream is cut short; copy the capture again, whole/);
+  const packed = readFileSync(fixture("smmu-nvme-strict.dat.gz"));
+  const text = fixtureBytes("vtd-text-strict.trace.txt.gz");
+  const whole = "copy the capture again, whole";
+  const cases = [
+    // In the magic, the formats, the symbols, the data of the last CPU, and one byte short.
+    ...[5, 100, 4000, dat.length >> 1, dat.length - 5000, dat.length - 1].map((length) => ({
+      ...{ what: "trace.dat", length, content: dat },
+      says: `: ${length < 10 ? "" : "byte 0x[0-9a-f]+: "}.*; ${whole}`,
+    })),
+    ...[20, 60_000].map((length) => ({
+      ...{ what: "gzip", length, content: packed },
+      says: `: the gzip stream is cut short; ${whole}`,
+    })),
+    ...[4000, 1_000_007].map((length) => ({
+      ...{ what: "text", length, content: text },
+      says: `: line \\d+: .*; ${whole}`,
+    })),
+  ].map((one) => {
+    const name = `cut-${one.what}-${one.length}`;
+    return { ...one, name, args: ["replay", put(name, one.content.subarray(0, one.length))] };
   });
+  const ended = together(cases.map(({ args }) => args));
 
-  it.each([4000, 1_000_007])("text after %i bytes", (length) => {
-    const text = fixtureBytes("vtd-text-strict.trace.txt.gz").subarray(0, length);
-    const ended = iommukit(["replay", put("cut.txt", text)]);
-    expectRefusal(ended, /cut\.txt: line \d+: .*; copy the capture again, whole/);
+  it.each(cases)("$what after $length bytes", ({ args, name, says }) => {
+    expectRefusal(ended(args), new RegExp(`${name}${says}`));
   });
 });
 
@@ -209,19 +220,23 @@ describe("a capture with flipped bits is replayed or refused in one line", () =>
     ["smmu-dump-a.events.txt.gz", undefined],
   ] as const;
   const cases = sources.flatMap(([name, within]) =>
-    [1, 2, 3].map((seed) => [name, within, seed] as const),
+    [1, 2, 3].map((seed) => {
+      const bytes = Buffer.from(fixtureBytes(name));
+      const length = within ?? bytes.length;
+      const places = noise(3 * 4, seed);
+      for (let flip = 0; flip < 3; flip++) {
+        const at = new DataView(places.buffer).getUint32(flip * 4) % length;
+        bytes[at] ^= 1 << (at % 8);
+      }
+      const path = put(`flipped-${within}-${seed}-${name}`, bytes);
+      return { name, within, seed, args: ["replay", path, "--mode", "strict"] };
+    }),
   );
+  const all = together(cases.map(({ args }) => args));
 
-  it.each(cases)("%s within %s, seed %i", (name, within, seed) => {
-    const bytes = Buffer.from(fixtureBytes(name));
-    const length = within ?? bytes.length;
-    const places = noise(3 * 4, seed);
-    for (let flip = 0; flip < 3; flip++) {
-      const at = new DataView(places.buffer).getUint32(flip * 4) % length;
-      bytes[at] ^= 1 << (at % 8);
-    }
-    const ended = iommukit(["replay", put("flipped", bytes), "--mode", "strict"]);
-    if (ended.code === 2) return expectRefusal(ended, /flipped: .*; \S/);
+  it.each(cases)("$name within $within, seed $seed", ({ args }) => {
+    const ended = all(args);
+    if (ended.code === 2) return expectRefusal(ended, /flipped\S*: .*; \S/);
     expect([0, 1]).toContain(ended.code);
     expect(ended.stderr).toBe("");
     expect(ended.stdout).toMatch(/│ strict /);
