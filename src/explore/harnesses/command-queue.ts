@@ -61,7 +61,8 @@ const SHAPES: readonly Shape[] = [
     start: 0,
     completion: "msi",
     reservation: "compare-exchange",
-    lists: [[SYNCED, SYNCED], [SYNCED]],
+    // Of different lengths, so that another kind of command comes to lie where a CMD_SYNC was.
+    lists: [[SYNCED, { length: 2, sync: true }], [SYNCED]],
     goals: [ONE_LIST, TWO_LISTS],
   },
   {
@@ -90,9 +91,9 @@ const SHAPES: readonly Shape[] = [
   },
   {
     name: "command-queue-poll",
-    title: "lock-less command queue whose waiters poll CONS",
+    title: "lock-less command queue whose waiters poll CONS, across the wrap",
     sizeLg2: 2,
-    start: 0,
+    start: 6,
     completion: "poll",
     reservation: "compare-exchange",
     lists: [[SYNCED], [BARE]],

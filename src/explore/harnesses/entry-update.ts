@@ -17,7 +17,14 @@ import {
   stage1Ste,
   writeEntry,
 } from "#drivers/smmuv3";
-import { Cell, type Cpu, type ExploredAgent, Line, type Routine } from "#machine";
+import {
+  Cell,
+  type Cpu,
+  type ExploredAgent,
+  type ExploredMachine,
+  Line,
+  type Routine,
+} from "#machine";
 import { check, type Harness, type Reach } from "../harness.js";
 
 const ENTRY = 0x1_0000;
@@ -109,20 +116,25 @@ function differingQuads({ from, to }: Update): number[] {
 }
 
 class Bench {
+  readonly #machine: ExploredMachine;
   readonly #update: Update;
   readonly #reach: Reach;
   readonly #quads: readonly number[];
   readonly #syncWord: Cell;
   readonly #fetching: Cell;
+  /** 1 while the SMMU keeps an entry that it has fetched and that is not the new one. */
+  readonly #keepsOld: Cell;
   readonly #isDone: Cell;
 
-  constructor(update: Update, reach: Reach) {
+  constructor(machine: ExploredMachine, update: Update, reach: Reach) {
+    this.#machine = machine;
     const line = new Line("smmu");
     this.#update = update;
     this.#reach = reach;
     this.#quads = differingQuads(update);
     this.#syncWord = new Cell(line, "CFGI and CMD_SYNC");
     this.#fetching = new Cell(line, "a fetch is under way");
+    this.#keepsOld = new Cell(line, "another entry is cached");
     this.#isDone = new Cell(line, "the update has returned");
   }
 
@@ -131,12 +143,20 @@ class Bench {
     yield* cpu.write64(TABLE, 1, 0);
     yield* writeEntry(cpu, format, ENTRY, to, (by) => this.#sync(by));
     cpu.poke(this.#isDone, 1);
+    const keepsOld = this.#machine.observe(this.#keepsOld) === 1;
+    check(!keepsOld, "after the update no other entry is cached");
+    for (let quad = 0; quad < ENTRY_QUADS; quad++) {
+      const isNew =
+        (yield* cpu.read64(ENTRY + quad * 8)) === to[quad * 2] && cpu.hi === to[quad * 2 + 1];
+      check(isNew, "after the update the entry is the new one, to the last bit");
+    }
   }
 
   /** The commands go in by an atomic operation, a full barrier; the hardware's answer follows. */
   *#sync(cpu: Cpu): Routine {
     yield* cpu.fetchAdd(this.#syncWord, 1);
     yield* cpu.waitUntil(this.#fetching, isZero);
+    cpu.poke(this.#keepsOld, 0);
   }
 
   /** One fetch, at any time, with the words in any order. */
@@ -165,6 +185,7 @@ class Bench {
       check((yield* agent.read64(TABLE)) === 1, "what an entry leads to is there before it");
       return;
     }
+    agent.poke(this.#keepsOld, 1);
     check(!isLate, "after the update the new entry is fetched");
     if (means(this.#update, entry, from)) this.#reach("the old entry is fetched");
     else {
@@ -203,7 +224,7 @@ function harnessOf(update: Update): Harness {
     machine: { cpus: 1 },
     goals,
     setup(machine, reach) {
-      const bench = new Bench(update, reach);
+      const bench = new Bench(machine, update, reach);
       machine.memory.writeBlock(ENTRY, bytes);
       machine.start(0, (cpu) => bench.write(cpu));
       machine.addAgent("smmu", (agent) => bench.fetch(agent));

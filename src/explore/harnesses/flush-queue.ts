@@ -33,6 +33,8 @@ interface Shape {
   readonly queuedBefore?: number;
   /** A device that uses a page at any time. */
   readonly hasDevice: boolean;
+  /** Giving a page back takes a step, so that who does it without the ring's lock meets others. */
+  readonly releaseTakesStep?: boolean;
   readonly goals: readonly string[];
   readonly isDeep?: boolean;
 }
@@ -76,6 +78,17 @@ const SHAPES: readonly Shape[] = [
     goals: ["a full queue is flushed", "the device caches the page"],
   },
   {
+    name: "flush-queue-one-ring",
+    title: "a CPU that queues an unmap and another one's timer both find what can be released",
+    kind: "single",
+    entries: 4,
+    pages: [[0], []],
+    queuedBefore: 1,
+    hasDevice: false,
+    releaseTakesStep: true,
+    goals: ["both are released by one flush", "each is released by a flush of its own"],
+  },
+  {
     name: "flush-queue-full-two-cpus",
     title: "two CPUs in a ring with one place, a device, and the timer",
     kind: "single",
@@ -95,12 +108,15 @@ class Bench {
   readonly #tlb: readonly Cell[];
   readonly #released: readonly Cell[];
   readonly #commands = loneCell("invalidation commands");
+  readonly #tree = loneCell("IOVA tree");
+  readonly #releaseTakesStep: boolean;
 
   constructor(machine: ExploredMachine, shape: Shape, reach: Reach) {
     const pages = shape.pages.flat();
     if (shape.queuedBefore !== undefined) pages.push(shape.queuedBefore);
     this.#machine = machine;
     this.#reach = reach;
+    this.#releaseTakesStep = shape.releaseTakesStep ?? false;
     this.#tlb = pages.map((page) => loneCell(`TLB of page ${page}`));
     this.#released = pages.map((page) => loneCell(`page ${page} is released`));
     for (const page of pages) machine.memory.write32(PTES + page * 8, 1);
@@ -151,6 +167,7 @@ class Bench {
   }
 
   *#release(cpu: Cpu, page: number): Routine {
+    if (this.#releaseTakesStep) yield* cpu.fetchAdd(this.#tree, 1);
     check(this.#machine.observe(this.#tlb[page]) === 0, "no page is released that a TLB has");
     check(this.#machine.observe(this.#released[page]) === 0, "a page is released once");
     cpu.poke(this.#released[page], 1);

@@ -10,7 +10,7 @@
 import { COMMAND_WORDS, Opcode } from "#arch/smmuv3";
 import {
   ArrayInvalidation,
-  type CommandBatch,
+  CommandBatch,
   CommandBatches,
   type CommandQueue,
   InvalidationKind,
@@ -60,6 +60,8 @@ class Instance implements SmmuInstance, CommandQueue {
   readonly alive: Cell;
   readonly #machine: ExploredMachine;
   readonly #word: Cell;
+  /** By ticket; each is looked at by who submitted it only. */
+  readonly #submitted: CommandBatch[] = [];
 
   constructor(machine: ExploredMachine, index: number) {
     const line = new Line(`smmu${index}`);
@@ -80,12 +82,18 @@ class Instance implements SmmuInstance, CommandQueue {
     return true;
   }
 
+  /** The ticket names what is in the queue, as the batch is used again before the wait. */
   *submit(cpu: Cpu, batch: CommandBatch): Routine<number> {
-    yield* this.issue(cpu, batch, true);
-    return 0;
+    yield* this.#take(cpu, batch);
+    const list = new CommandBatch();
+    list.words.set(batch.words.subarray(0, batch.count * COMMAND_WORDS));
+    list.count = batch.count;
+    batch.count = 0;
+    return this.#submitted.push(list) - 1;
   }
 
-  *wait(): Routine<boolean> {
+  *wait(cpu: Cpu, _batch: CommandBatch, ticket: number): Routine<boolean> {
+    yield* this.#complete(cpu, this.#submitted[ticket]);
     return true;
   }
 

@@ -65,6 +65,8 @@ class Bench {
       free();
     } else {
       yield* this.rcu.call(cpu, free);
+      // The next call looks whether earlier ones are due.
+      yield* this.rcu.call(cpu, () => {});
       yield* this.rcu.barrier(cpu);
     }
     check(this.#machine.observe(old.isFreed) === 1, "a version is freed in the end");

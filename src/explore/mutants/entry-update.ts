@@ -51,4 +51,24 @@ export const entryMutants: readonly Mutant[] = [
     find: 'yield* cpu.fence("device-write");',
     replace: "",
   },
+  {
+    name: "last-sync-left-out",
+    breaks: "the SMMU is not told of the step that switches over: it keeps what it has cached",
+    harness: "ste-other-pointer",
+    memoryModel: "sc",
+    file: WRITER,
+    find: "yield* setQuads(cpu, address, current, target, word, word + 1, sync);",
+    replace: "yield* setQuads(cpu, address, current, target, word, word + 1, function* () { });",
+  },
+  {
+    name: "unused-bits-left",
+    breaks: "what the hardware does not look at any more stays as the old entry had it",
+    harness: "ste-stage1-to-bypass",
+    memoryModel: "sc",
+    file: WRITER,
+    find:
+      "yield* setQuads(cpu, address, current, target, word, word + 1, sync);\n" +
+      "        yield* setQuads(cpu, address, current, target, 0, ENTRY_QUADS, sync);",
+    replace: "yield* setQuads(cpu, address, current, target, word, word + 1, sync);",
+  },
 ];

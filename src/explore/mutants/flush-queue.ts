@@ -55,6 +55,17 @@ export const flushQueueMutants: readonly Mutant[] = [
     replace: "{}",
   },
   {
+    name: "released-without-the-lock",
+    breaks: "a timer releases what it found in a ring after it has left the ring's lock",
+    harness: "flush-queue-one-ring",
+    memoryModel: "sc",
+    file: QUEUE,
+    find:
+      "yield* this.#release(cpu, ring, finished);\n" +
+      "            yield* ring.lock.releaseIrqRestore(cpu);",
+    replace: "yield* ring.lock.releaseIrqRestore(cpu); yield* this.#release(cpu, ring, finished);",
+  },
+  {
     name: "depot-without-lock",
     breaks: "a magazine leaves the depot without its lock",
     harness: "iova-depot",
