@@ -11,7 +11,7 @@ export interface IovaFlags {
 
 /** More of them hold more addresses than there are below 4 GiB. */
 const MAGAZINES_MAX = 8192;
-/** Some seconds of work, and twice what the caches of 96 CPUs hold. */
+/** Some seconds of work; fills the caches of 128 CPUs with addresses of all sizes. */
 const AGE_MAX = 500_000;
 
 export function addIovaOptions(command: Command): Command {

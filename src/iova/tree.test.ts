@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Cpu, type Routine, sequentialMachine } from "#machine";
+import { type Cpu, type Routine, sequentialMachine, timedMachine } from "#machine";
+import { genericArm, machineCosts } from "#platform";
 import { ReferenceTree } from "./testing/reference-tree.js";
 import { IovaTree, powerOfTwoAtLeast } from "./tree.js";
 
@@ -111,4 +112,17 @@ test("powerOfTwoAtLeast is the smallest power of two that is not smaller", () =>
     expect(powerOfTwoAtLeast(power)).toBe(power);
     if (power > 2) expect(powerOfTwoAtLeast(power - 1)).toBe(power);
   }
+});
+
+test("what tools read of the tree is nobody's time", () => {
+  const endNs = (reads: boolean): number => {
+    const machine = timedMachine({ cpus: 1, costs: machineCosts(genericArm) });
+    const tree = new IovaTree({ granuleLg2: GRANULE_LG2, startPfn: 1 });
+    for (let round = 0; round < 8; round++) {
+      machine.call(0, (cpu) => tree.allocate(cpu, 1, ABOVE_32 - 1));
+      if (reads) expect([...tree.ranges()].length).toBe(round + 1);
+    }
+    return machine.nowNs;
+  };
+  expect(endNs(true)).toBe(endNs(false));
 });
