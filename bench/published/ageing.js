@@ -56,7 +56,7 @@ export function ageingSection() {
 64 CPUs map 4 KiB, each once in ${PUBLISHED_PACE_NS / 1000} us, and 64 others unmap, profile kunpeng-d06, after ${thousands(AGE)}
 addresses of all sizes were in use at once. The depot takes 32 magazines per size (kernels before
 6.7), or as many as come. 60 ms with each of three seeds, and the slowest 5 ms of them. Rbtree:
-addresses that were allocated there, and freed, per buffer, and CPUs that wait for its lock or hold it.
+addresses that were allocated there, and freed, per buffer, and CPUs that wait for its lock or the depot's, or hold one.
 
 | mode | depot | buffers/s | against unbounded | slowest | rbtree | CPUs in it |
 |---|---|---:|---:|---:|---:|---:|

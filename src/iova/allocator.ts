@@ -21,7 +21,7 @@ export interface CommonSpaceCounts {
   /** Ranges taken from it, and given back to it. */
   allocations: number;
   frees: number;
-  /** CPU time that went there: waiting for its lock, and holding it. */
+  /** CPU time that went there and to the depot: waiting for their locks, and holding them. */
   busyNs: number;
 }
 

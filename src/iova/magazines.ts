@@ -204,6 +204,7 @@ export class RangeCaches {
   /** Loads a full magazine from the depot; both of the CPU's are empty and its lock is held. */
   *refill(cpu: Cpu, bin: number, cache: CpuCache): Routine {
     const depot = this.#depots[bin];
+    const beganNs = cpu.now();
     yield* depot.lock.acquire(cpu);
     const full = depot.full.pop();
     if (full !== undefined) {
@@ -211,6 +212,7 @@ export class RangeCaches {
       cache.loaded = full;
     }
     yield* depot.lock.release(cpu);
+    this.#tree.counts.busyNs += cpu.now() - beganNs;
   }
 
   /**
@@ -221,10 +223,12 @@ export class RangeCaches {
     const depot = this.#depots[bin];
     const unloaded = cache.loaded;
     const empty = this.#spare.pop() ?? new Magazine(this.#options.magazinePfns);
+    const beganNs = cpu.now();
     yield* depot.lock.acquire(cpu);
     const isFull = depot.isFull;
     if (!isFull) depot.full.push(unloaded);
     yield* depot.lock.release(cpu);
+    this.#tree.counts.busyNs += cpu.now() - beganNs;
     cache.loaded = empty;
     if (isFull) return unloaded;
     yield* depot.scheduleTrim(cpu);

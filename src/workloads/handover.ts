@@ -40,7 +40,7 @@ export interface Handover {
   /** Addresses that went to and from the allocator's rbtree, per buffer. */
   readonly treeAllocations: number;
   readonly treeFrees: number;
-  /** CPUs that were in the rbtree, waiting for its lock or holding it, on average. */
+  /** CPUs that were in rbtree and depot, waiting for their locks or holding them, on average. */
   readonly treeCpus: number;
 }
 

@@ -31,7 +31,7 @@ export interface Usage {
   readonly resources: readonly Resource[];
   readonly mapNs: number;
   readonly unmapNs: number;
-  /** Of these, in what all CPUs share of an IOVA allocator: waiting for its lock, or holding it. */
+  /** In what CPUs share of an IOVA allocator, rbtree and depot: waiting for locks, or holding them. */
   readonly iovaTreeNs: number;
   /** CMD_SYNCs per unmap. */
   readonly syncsPerUnmap: number;
@@ -76,7 +76,7 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
   const smmu = resources.find(({ kind, utilisation }) => kind === "smmu" && utilisation >= USED_UP);
   const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
   if (iovaTreeNs >= LARGE_PART * busyNs && iovaTreeNs >= (mapNs + unmapNs) / 2) {
-    const what = `its rbtree's lock takes ${percent(iovaTreeNs)}`;
+    const what = `the locks of its rbtree and depot take ${percent(iovaTreeNs)}`;
     return { kind: "allocator", text: `the IOVA allocator: ${what}` };
   }
   // Only unmaps that wait for the SMMU can be held up by it.
