@@ -65,7 +65,7 @@ export interface Counterexample {
 }
 
 /** Longer than any harness's executions. */
-export const EVENTS_MAX = 2000;
+export const EVENTS_MAX = 4000;
 
 export function checkHarness(harness: Harness, options: CheckOptions): CheckReport {
   const search = new Search(harness, schedulerFor(options), options);

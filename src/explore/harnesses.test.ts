@@ -1,10 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { EVENTS_MAX } from "./check-harness.js";
 import { DporScheduler } from "./dpor.js";
 import { HARNESSES } from "./harnesses/index.js";
 import { Search } from "./search.js";
 
-/** More than any harness's executions have events. */
-const EVENTS_MAX = 2000;
 /** A harness that needs longer at its small bound is too large for the suite. */
 const SECONDS_MAX = 30;
 

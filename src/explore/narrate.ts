@@ -39,7 +39,7 @@ export function narrate(harness: Harness, memoryModel: MemoryModel, schedule: Sc
   try {
     machine.reset();
     const scenario = harness.setup(machine, () => {});
-    machine.onOperation = (agent, isBuffered) => narrator.onOperation(agent, isBuffered);
+    machine.onOperation = (agent) => narrator.onOperation(agent);
     machine.afterEvent = scenario.atEachStep;
     machine.explore(narrator);
     const waiting = machine.unfinished();
@@ -77,22 +77,13 @@ class Narrator extends Replayer {
     this.#machine = machine;
   }
 
-  onOperation(agent: ExploredAgent, isBuffered: boolean): void {
-    const said = { what: describe(agent), source: sourceLine() };
-    if (!isBuffered) this.#announced.set(agent.name, said);
-    else {
-      const what = `${said.what} (into the buffer)`;
-      this.#pending.push({ agent: agent.name, what, source: said.source, changes: [] });
-    }
+  onOperation(agent: ExploredAgent): void {
+    this.#announced.set(agent.name, { what: describe(agent), source: sourceLine() });
   }
-
-  /** Buffered stores of the event under way: they come behind it. */
-  readonly #pending: NarratedStep[] = [];
 
   override choose(machine: ExploredMachine): number {
     const process = super.choose(machine);
     this.#process = process;
-    this.#flushPending();
     if (process >= 0) {
       const { kind, name } = machine.processes.list[process];
       this.#underWay = kind === ProcessKind.agent ? this.#announced.get(name) : undefined;
@@ -119,12 +110,6 @@ class Narrator extends Replayer {
     } else if (kind === ProcessKind.drain) {
       this.steps.push({ agent, what: "store becomes visible", source: "", changes });
     } else this.steps.push({ agent, what: `takes ${name}`, source: "", changes });
-    this.#flushPending();
-  }
-
-  #flushPending(): void {
-    this.steps.push(...this.#pending);
-    this.#pending.length = 0;
   }
 }
 
@@ -145,8 +130,9 @@ function changesOf(machine: ExploredMachine): string[] {
 function describe(agent: ExploredAgent): string {
   const { op, cell, address } = agent.operation;
   const name = OP_NAMES[op];
-  if (cell !== undefined && agent.isOnCell) return `${name} ${cell.name}`;
-  return agent.isOnAddress ? `${name} 0x${address.toString(16)}` : name;
+  const into = agent.isBuffered ? " (into the buffer)" : "";
+  if (cell !== undefined && agent.isOnCell) return `${name} ${cell.name}${into}`;
+  return agent.isOnAddress ? `${name} 0x${address.toString(16)}${into}` : name;
 }
 
 /** The innermost line outside of the machine and of what this file is. */

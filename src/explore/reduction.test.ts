@@ -235,6 +235,20 @@ describe("the reduction", () => {
     expect(tried).toBeGreaterThan(PROGRAMS / 2);
   });
 
+  it.each(KINDS)("finds under a weaker model what a stronger one has, on $kind", (test) => {
+    fc.assert(
+      fc.property(test.arbitrary, (program) => {
+        const [sc, tso, weak] = MODELS.map((model) =>
+          explored(program, model, new DporScheduler(EVENTS_MAX)),
+        );
+        if (sc === undefined || tso === undefined || weak === undefined) return;
+        expect(tso).toEqual(expect.arrayContaining(sc));
+        expect(weak).toEqual(expect.arrayContaining(tso));
+      }),
+      { numRuns: PROGRAMS },
+    );
+  });
+
   it.each(ONCE_MISSED)("finds every outcome where $what", ({ program, model }) => {
     expect(agrees(program, model)).toBe(true);
   });

@@ -1,9 +1,9 @@
 /**
  * An agent of the explored machine: the face that routines see.
  *
- * An access that others could notice is announced, and performed when the machine's chooser
- * picks this agent; if it picks it at once, the routine is not even suspended. What nobody else
- * can notice (a store into the own buffer, work, a delay) happens at once.
+ * An access is announced, and performed when the machine's chooser picks this agent; if it picks
+ * it at once, the routine is not even suspended. Work, delays and fences of an empty buffer
+ * happen at once.
  *
  * `ExploredMachine` owns the agents. An agent owns its pending operation and, if
  * it is a CPU of a machine with store buffers, its buffer; `Performer` performs the operation.
@@ -22,6 +22,7 @@ import { Performer } from "./performer.js";
 import { PollGate } from "./poll-gate.js";
 import { Routines } from "./routines.js";
 import { StoreBuffer } from "./store-buffer.js";
+import { isBuffered } from "./storing.js";
 
 const SUSPENDED = { done: false, value: undefined as unknown as Suspension } as const;
 
@@ -92,6 +93,11 @@ export class ExploredAgent implements Cpu {
   /** Whether its operation is on a cell; on memory or a register. */
   get isOnCell(): boolean {
     return this.operation.op <= Op.waitUntil;
+  }
+
+  /** Whether its operation only puts a store into its buffer. */
+  get isBuffered(): boolean {
+    return isBuffered(this);
   }
 
   get isOnAddress(): boolean {
@@ -171,15 +177,11 @@ export class ExploredAgent implements Cpu {
   }
 
   store(cell: Cell, value: number): Step<void> {
-    if (this.buffer === undefined) return this.#asVoid(this.#onCell(Op.store, cell, value, 0));
-    this.performer.bufferCell(cell, value, false);
-    return this.#nothing();
+    return this.#asVoid(this.#onCell(Op.store, cell, value, 0));
   }
 
   storeRelease(cell: Cell, value: number): Step<void> {
-    if (this.buffer === undefined) return this.#asVoid(this.#onCell(Op.store, cell, value, 0));
-    this.performer.bufferCell(cell, value, true);
-    return this.#nothing();
+    return this.#asVoid(this.#onCell(Op.store, cell, value, 1));
   }
 
   compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
@@ -267,17 +269,11 @@ export class ExploredAgent implements Cpu {
   }
 
   write32(address: number, value: number): Step<void> {
-    const step = this.#onAddress(Op.write, address, 4, value);
-    if (this.buffer === undefined) return this.#asVoid(step);
-    this.performer.bufferMemory();
-    return this.#nothing();
+    return this.#asVoid(this.#onAddress(Op.write, address, 4, value));
   }
 
   write64(address: number, lo: number, hi: number): Step<void> {
-    const step = this.#onAddress(Op.write, address, 8, lo, hi);
-    if (this.buffer === undefined) return this.#asVoid(step);
-    this.performer.bufferMemory();
-    return this.#nothing();
+    return this.#asVoid(this.#onAddress(Op.write, address, 8, lo, hi));
   }
 
   compareExchange64(
@@ -323,17 +319,11 @@ export class ExploredAgent implements Cpu {
   }
 
   writeRegister32(address: number, value: number): Step<void> {
-    const step = this.#onAddress(Op.writeRegister, address, 4, value);
-    if (this.buffer === undefined) return this.#asVoid(step);
-    this.performer.bufferRegister();
-    return this.#nothing();
+    return this.#asVoid(this.#onAddress(Op.writeRegister, address, 4, value));
   }
 
   writeRegister64(address: number, lo: number, hi: number): Step<void> {
-    const step = this.#onAddress(Op.writeRegister, address, 8, lo, hi);
-    if (this.buffer === undefined) return this.#asVoid(step);
-    this.performer.bufferRegister();
-    return this.#nothing();
+    return this.#asVoid(this.#onAddress(Op.writeRegister, address, 8, lo, hi));
   }
 
   // --- time ---

@@ -71,8 +71,8 @@ export class ExploredMachine implements Machine {
   readonly picks: number[] = [];
   /** Called after every event of an exploration. */
   afterEvent: (() => void) | undefined;
-  /** Told of operations when they are announced, and of stores that are buffered: for reports. */
-  onOperation: ((agent: ExploredAgent, isBuffered: boolean) => void) | undefined;
+  /** Told of operations when they are announced: for reports. */
+  onOperation: ((agent: ExploredAgent) => void) | undefined;
   /** Whether events are counted and told to the chooser: not while a system is set up. */
   #isExploring = false;
   #chooser: Chooser = inTurn;
@@ -262,7 +262,7 @@ export class ExploredMachine implements Machine {
 
   /** An agent is about to act: its event before is over. Returns who goes next. */
   announce(agent: ExploredAgent): ExploredAgent | undefined {
-    this.onOperation?.(agent, false);
+    this.onOperation?.(agent);
     if (this.#isPreparing) return undefined;
     this.#endEvent();
     this.#chosen = this.#next();

@@ -14,6 +14,7 @@ import { GRANULE_BYTES, type Thing } from "./locations.js";
 import type { ExploredMachine } from "./machine.js";
 import { Op } from "./operation.js";
 import { type BufferedStore, Half, Target } from "./store-buffer.js";
+import { bufferStore, isBuffered } from "./storing.js";
 import { View } from "./view.js";
 
 /** Blocks of at least so many bytes are noted by frame, and by the granules known so far. */
@@ -47,9 +48,12 @@ export class Performer {
       case Op.waitUntilMemory:
         return operation.test(this.#view.word(operation.address));
       case Op.load:
+      case Op.store:
+      case Op.writeRegister:
       case Op.choose:
         return true;
       case Op.read:
+      case Op.write:
         return operation.sizeBytes >= 4 || buffer === undefined || buffer.isEmpty;
       case Op.readRegister:
         return buffer === undefined || !buffer.hasRegisterWrites();
@@ -80,6 +84,10 @@ export class Performer {
       agent.gate.open();
     }
     if (!agent.isCpu && machine.opaque !== undefined) this.#touchOpaque(machine.opaque);
+    if (agent.buffer !== undefined && isBuffered(agent)) {
+      bufferStore(machine, agent, this.#view);
+      return 0;
+    }
     if (op <= Op.waitUntil) return this.#performOnCell();
     switch (op) {
       case Op.fullFence:
@@ -123,51 +131,7 @@ export class Performer {
     buffer.clear();
   }
 
-  // --- stores that go into the buffer ---
-
-  bufferCell(cell: Cell, value: number, isRelease: boolean): void {
-    const { operation } = this.#agent;
-    operation.op = Op.store;
-    operation.cell = cell;
-    operation.a = value;
-    const store = this.#buffered(this.#machine.locations.ofCell(cell), isRelease);
-    store.target = Target.cell;
-    store.cell = cell;
-    store.lo = value;
-    this.#view.glance(store.location, true, 0, value, 0, cell);
-  }
-
-  bufferMemory(): void {
-    const { address, sizeBytes, a, b } = this.#agent.operation;
-    const store = this.#buffered(this.#machine.locations.ofMemory(address), false);
-    store.target = Target.memory;
-    store.address = address;
-    store.sizeBytes = sizeBytes;
-    const isHigh = sizeBytes === 4 && (address & 4) !== 0;
-    store.halves = sizeBytes === 8 ? Half.both : isHigh ? Half.hi : Half.lo;
-    store.lo = (isHigh ? 0 : a) >>> 0;
-    store.hi = (isHigh ? a : b) >>> 0;
-    this.#view.glance(store.location, true, 0, store.lo, store.hi, undefined);
-  }
-
-  bufferRegister(): void {
-    const { address, sizeBytes, a, b } = this.#agent.operation;
-    const machine = this.#machine;
-    const thing = machine.deviceAt(address);
-    const store = this.#buffered(machine.locations.ofThing(thing), false);
-    store.target = Target.register;
-    store.address = address;
-    store.sizeBytes = sizeBytes;
-    store.lo = a;
-    store.hi = b;
-    this.#view.glance(store.location, true, 0, a, b, undefined);
-  }
-
-  #buffered(location: number, isRelease: boolean): BufferedStore {
-    const buffer = this.#agent.buffer as NonNullable<ExploredAgent["buffer"]>;
-    this.#machine.onOperation?.(this.#agent, true);
-    return buffer.add(location, isRelease, this.#machine.currentEvent);
-  }
+  // --- stores out of the buffer ---
 
   /** Makes a buffered store visible: an event of its own. */
   drain(store: BufferedStore): void {
