@@ -3,6 +3,8 @@
  * store and every transfer, and written on every wait: a `Map` would be most of their cost.
  */
 
+import { assert } from "./assert.js";
+
 const FIRST_LINES = 1024;
 /** In place of a line's place among the values. */
 const NONE = 0;
@@ -22,6 +24,7 @@ export class LineTable<T> {
   /** The line has nothing yet. */
   set(line: number, value: T): void {
     if (line >= this.#places.length) this.#grow(line);
+    assert(this.#places[line] === NONE, "a line has one value at most");
     const place = this.#free.pop() ?? this.#values.length;
     this.#values[place] = value;
     this.#places[line] = place;
@@ -30,6 +33,7 @@ export class LineTable<T> {
   /** The line has something. */
   delete(line: number): void {
     const place = this.#places[line];
+    assert(place !== NONE, "what is deleted was set");
     this.#places[line] = NONE;
     this.#values[place] = undefined;
     this.#free.push(place);
