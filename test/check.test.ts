@@ -20,6 +20,16 @@ describe("iommukit check", () => {
     expect(code).toBe(0);
   });
 
+  it("never says complete of what it explored within a bound of preemptions", () => {
+    const bounded = ["check", "command-error", "--memory-model", "sc", "--bound", "1"];
+    const { code, stdout } = iommukit(bounded);
+    expect(stdout).toMatch(/: clean with at most 1 preemption\(s\), not complete; /);
+    expect(code).toBe(0);
+    const { reports } = JSON.parse(iommukit([...bounded, "--json"]).stdout);
+    const report = { verdict: "clean within bound", preemptionsMax: 1, isComplete: false };
+    expect(reports).toEqual([expect.objectContaining(report)]);
+  });
+
   it("finds a mutant, saves the counterexample, and plays it back", () => {
     const file = inFolder("found.json");
     const found = iommukit(["check", "--mutant", "unmap-without-barrier", "--save", file]);

@@ -20,6 +20,8 @@ function verdictText(report: CheckReport, verdict: CheckReport["verdict"]): stri
   switch (verdict) {
     case "clean":
       return "clean and complete";
+    case "clean within bound":
+      return `clean with at most ${report.preemptionsMax} preemption(s), not complete`;
     case "violation":
       return "VIOLATION";
     case "goals missed":

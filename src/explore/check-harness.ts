@@ -46,13 +46,16 @@ export interface LongCheck {
 }
 
 /**
- * `clean`: everything within the bounds was explored, no rule broken, every goal reached.
+ * `clean`: everything was explored, no rule broken, every goal reached. `clean within bound`: the
+ * same of all schedules with at most `preemptionsMax` preemptions, which is not everything.
  * `incomplete`: nothing found, and not everything explored.
  */
-export type Verdict = "clean" | "violation" | "goals missed" | "incomplete";
+export type Verdict = "clean" | "clean within bound" | "violation" | "goals missed" | "incomplete";
 
 export interface CheckReport extends Omit<SearchResult, "violation"> {
   readonly verdict: Verdict;
+  /** Preemptions that were allowed at most; any number where not given. */
+  readonly preemptionsMax: number | undefined;
   readonly counterexample: Counterexample | undefined;
 }
 
@@ -69,7 +72,7 @@ export const EVENTS_MAX = 4000;
 
 export function checkHarness(harness: Harness, options: CheckOptions): CheckReport {
   const search = new Search(harness, schedulerFor(options), options);
-  return judge(harness, options.memoryModel, search.run());
+  return judge(harness, options, search.run());
 }
 
 /** The same, while the thread hears of other things, and on worker threads if asked for. */
@@ -88,7 +91,7 @@ export async function checkLong(harness: Harness, options: LongCheckOptions): Pr
     }
     const search = new Search(harness, schedulerFor(options), options);
     await runSearch(search, stop.signal, options.onExplored ?? (() => {}));
-    return { report: judge(harness, options.memoryModel, search.result()), state: undefined };
+    return { report: judge(harness, options, search.result()), state: undefined };
   } finally {
     signal?.removeEventListener("abort", onStop);
     clearTimeout(timer);
@@ -107,7 +110,7 @@ async function searchAll(
   // Found before there was anybody to work on it.
   const { explored: first } = begin;
   if (first?.violation !== undefined) {
-    return { report: judge(harness, memoryModel, first), state: begin };
+    return { report: judge(harness, options, first), state: begin };
   }
   const count = Math.min(workers ?? 1, begin.stacks.length);
   const runners = Array.from({ length: count }, () =>
@@ -127,7 +130,7 @@ async function searchAll(
     const secondsBefore = options.state?.explored?.seconds ?? 0;
     const seconds = secondsBefore + (Date.now() - beganMs) / 1000;
     const explored = { ...state.explored, seconds };
-    return { report: judge(harness, memoryModel, explored), state: { ...state, explored } };
+    return { report: judge(harness, options, explored), state: { ...state, explored } };
   } finally {
     await Promise.all(runners.map((runner) => runner.end()));
   }
@@ -145,11 +148,19 @@ function timeoutMs(seconds: number): number {
   return Math.min(seconds * 1000, 2 ** 31 - 1);
 }
 
-function judge(harness: Harness, memoryModel: MemoryModel, found: SearchResult): CheckReport {
-  const { violation, ...result } = found;
+function judge(
+  harness: Harness,
+  { memoryModel, preemptionsMax }: Pick<CheckOptions, "memoryModel" | "preemptionsMax">,
+  found: SearchResult,
+): CheckReport {
+  const { violation, ...all } = found;
+  const isBounded = preemptionsMax !== undefined;
+  // What is complete within a bound is not complete.
+  const result = { ...all, preemptionsMax, isComplete: all.isComplete && !isBounded };
   if (violation === undefined) {
-    const isMissed = result.isComplete && result.goalsMissed.length > 0;
-    const verdict = isMissed ? "goals missed" : result.isComplete ? "clean" : "incomplete";
+    const isMissed = all.isComplete && all.goalsMissed.length > 0;
+    const clean = isBounded ? "clean within bound" : "clean";
+    const verdict = isMissed ? "goals missed" : all.isComplete ? clean : "incomplete";
     return { ...result, verdict, counterexample: undefined };
   }
   const { schedule } = shrink(harness, memoryModel, violation);
