@@ -3,9 +3,9 @@
  * store becomes visible. It runs one execution; a searcher (room explore/) resets it and runs
  * the next.
  *
- * An *event* is one operation of one process with all that the agent does up to its next one
- * that others could notice. The machine owns agents, memory, interrupts and the numbers of
- * locations and processes; what the event under way touches is in `footprint`.
+ * An *event* is one operation of one process with all that the agent does up to its next one.
+ * The machine owns agents, memory, interrupts and the numbers of locations and processes; what
+ * the event under way touches is in `footprint`.
  *
  * What it does not show: loads that are performed early (all are in program order, so LB-like
  * outcomes do not occur), non-multi-copy-atomic stores, time-outs, and plain data: what agents
