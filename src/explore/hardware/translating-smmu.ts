@@ -96,7 +96,6 @@ type Refused = "blocked" | "unmapped" | "invalidated";
 export type Translation = PhysicalAddress | Refused;
 
 export class TranslatingSmmu {
-  readonly base: PhysicalAddress;
   /** ASID of the configuration that the device's requests go by; 0 while none is cached. */
   readonly configuration = loneCell("configuration cache");
   /** ASID of the page's entry in the TLB; 0 while there is none. */
@@ -113,7 +112,6 @@ export class TranslatingSmmu {
   #streamTable: PhysicalAddress = 0;
 
   constructor(machine: ExploredMachine, base: PhysicalAddress) {
-    this.base = base;
     this.#machine = machine;
     this.#consumer = new CommandConsumer(machine, {
       base,
