@@ -16,6 +16,8 @@ const ACCESSES_MAX = 6;
 const HEAD = 2;
 const STRIDE = HEAD + ACCESSES_MAX;
 const TOO_MANY = -1;
+/** States that there is room for at first: few searches are deeper. */
+const FIRST_STATES = 128;
 
 export class SleepSets {
   /** By state (number of events before it): bits of the sleeping processes. */
@@ -23,12 +25,11 @@ export class SleepSets {
   /** By state: how many locations had numbers. */
   readonly numbered: Int32Array;
   /** By state and process: the head, then location * 2 + (1 for a write) for each access. */
-  readonly #touched: Int32Array;
+  #touched = new Int32Array(FIRST_STATES * LANES * STRIDE);
 
   constructor(eventsMax: number) {
     this.asleep = new Int32Array(eventsMax + 1);
     this.numbered = new Int32Array(eventsMax + 1);
-    this.#touched = new Int32Array((eventsMax + 1) * LANES * STRIDE);
   }
 
   /** The event recorded last was `process`'s from `state`: the process sleeps there from now on. */
@@ -53,6 +54,7 @@ export class SleepSets {
 
   /** Who still sleeps after the event of `process` from `state`, the last one recorded. */
   pass(state: number, process: number, trace: Trace): void {
+    this.#reserve(state + 1);
     let still = 0;
     let others = this.asleep[state] & ~(1 << process);
     while (others !== 0) {
@@ -84,6 +86,15 @@ export class SleepSets {
       }
     }
     return false;
+  }
+
+  /** Makes room for a state's sleepers. */
+  #reserve(state: number): void {
+    const size = (state + 1) * LANES * STRIDE;
+    if (size <= this.#touched.length) return;
+    const touched = new Int32Array(2 * size);
+    touched.set(this.#touched);
+    this.#touched = touched;
   }
 
   #at(state: number, process: number): number {

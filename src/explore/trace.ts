@@ -125,7 +125,7 @@ export class Trace {
   #collect(event: number, footprint: Footprint, base: number): void {
     const process = this.process[event];
     const candidates = this.#candidates;
-    candidates.length = 0;
+    if (candidates.length > 0) candidates.length = 0;
     this.raceCount = 0;
     let waits = false;
     for (let at = 0; at < footprint.count; at++) {

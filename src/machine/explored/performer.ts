@@ -74,10 +74,9 @@ export class Performer {
   perform(): number {
     const agent = this.#agent;
     const machine = this.#machine;
-    const { footprint, interrupts } = machine;
+    const { interrupts } = machine;
     const { op } = agent.operation;
-    for (const event of agent.joins) footprint.join(event);
-    agent.joins.length = 0;
+    if (agent.joins.length > 0) this.#takeJoins();
     if (agent.irqDepth === 0) interrupts.noteIrqOpen(agent);
     if (agent.gate?.isClosed) {
       this.#view.noteGate();
@@ -115,6 +114,12 @@ export class Performer {
         this.#moveBlock();
         return 0;
     }
+  }
+
+  #takeJoins(): void {
+    const { joins } = this.#agent;
+    for (const event of joins) this.#machine.footprint.join(event);
+    joins.length = 0;
   }
 
   /** The buffer is empty at a fence: what follows comes after all that was in it. */
