@@ -21,7 +21,7 @@ function verdictText(report: CheckReport, verdict: CheckReport["verdict"]): stri
     case "clean":
       return "clean and complete";
     case "clean within bound":
-      return `clean with at most ${report.preemptionsMax} preemption(s), not complete`;
+      return `clean, complete for at most ${report.preemptionsMax} preemption(s) only`;
     case "violation":
       return "VIOLATION";
     case "goals missed":

@@ -153,14 +153,12 @@ function judge(
   { memoryModel, preemptionsMax }: Pick<CheckOptions, "memoryModel" | "preemptionsMax">,
   found: SearchResult,
 ): CheckReport {
-  const { violation, ...all } = found;
-  const isBounded = preemptionsMax !== undefined;
-  // What is complete within a bound is not complete.
-  const result = { ...all, preemptionsMax, isComplete: all.isComplete && !isBounded };
+  const { violation, ...rest } = found;
+  const result = { ...rest, preemptionsMax };
   if (violation === undefined) {
-    const isMissed = all.isComplete && all.goalsMissed.length > 0;
-    const clean = isBounded ? "clean within bound" : "clean";
-    const verdict = isMissed ? "goals missed" : all.isComplete ? clean : "incomplete";
+    const isMissed = result.isComplete && result.goalsMissed.length > 0;
+    const clean = preemptionsMax === undefined ? "clean" : "clean within bound";
+    const verdict = isMissed ? "goals missed" : result.isComplete ? clean : "incomplete";
     return { ...result, verdict, counterexample: undefined };
   }
   const { schedule } = shrink(harness, memoryModel, violation);
