@@ -9,8 +9,15 @@
  */
 
 import { COMMAND_WORDS, CommandError, Opcode } from "#arch/smmuv3";
-import type { CommandBatch } from "#drivers/smmuv3";
-import { type Cell, type Cpu, type ExploredAgent, type ExploredMachine, loneCell } from "#machine";
+import type { CommandBatch, CommandQueue } from "#drivers/smmuv3";
+import {
+  type Cell,
+  type Cpu,
+  type ExploredAgent,
+  type ExploredMachine,
+  loneCell,
+  type Routine,
+} from "#machine";
 import { check } from "../harness.js";
 
 /** No command of the architecture (Arm IHI 0070, 4.1.1). */
@@ -57,8 +64,17 @@ export class CommandLists {
     this.#next = lists.map(() => ({ list: 0, position: 0 }));
   }
 
+  /** Issues the CPU's lists, one after the other; each is consumed when its CMD_SYNC completes. */
+  *issueAll(cpu: Cpu, queue: CommandQueue, batch: CommandBatch): Routine {
+    for (const [list, { sync }] of this.#lists[cpu.id].entries()) {
+      this.#fill(batch, cpu, list);
+      check(yield* queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
+      if (sync) this.#checkCompleted(cpu.id, list);
+    }
+  }
+
   /** Puts the commands of the CPU's list into the batch. */
-  fill(batch: CommandBatch, cpu: Cpu, list: number): void {
+  #fill(batch: CommandBatch, cpu: Cpu, list: number): void {
     const { length, error } = this.#lists[cpu.id][list];
     batch.count = 0;
     for (let position = 0; position < length; position++) {
@@ -72,7 +88,7 @@ export class CommandLists {
   }
 
   /** For a CPU whose CMD_SYNC behind the list has completed. */
-  checkCompleted(cpuId: number, list: number): void {
+  #checkCompleted(cpuId: number, list: number): void {
     const completed = this.#machine.observe(this.#completed[cpuId]);
     check(completed > list, "a CMD_SYNC completes after all commands before it");
   }

@@ -187,14 +187,8 @@ class Bench {
     return { name, cpuId, handler: (cpu) => this.handle(cpu) };
   }
 
-  *issueAll(cpu: ExploredAgent): Routine {
-    const { lists } = this;
-    const batch = this.#batches[cpu.id];
-    for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
-      lists.fill(batch, cpu, list);
-      check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
-      if (sync) lists.checkCompleted(cpu.id, list);
-    }
+  issueAll(cpu: ExploredAgent): Routine {
+    return this.lists.issueAll(cpu, this.queue, this.#batches[cpu.id]);
   }
 
   /** As the driver's handler: an interrupt that is raised meanwhile is taken after it. */
@@ -233,7 +227,7 @@ class Bench {
 
 function harnessOf(shape: Shape): Harness {
   const producers = shape.lists.length;
-  // Reused from execution to execution: `fill` empties one before it fills it.
+  // Reused from execution to execution: a list empties one before it fills it.
   const batches = shape.lists.map(() => new CommandBatch());
   return {
     name: shape.name,

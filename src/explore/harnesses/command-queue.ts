@@ -177,14 +177,8 @@ class Bench {
     );
   }
 
-  *issueAll(cpu: ExploredAgent): Routine {
-    const { lists } = this;
-    const batch = this.#batches[cpu.id];
-    for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
-      lists.fill(batch, cpu, list);
-      check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
-      if (sync) lists.checkCompleted(cpu.id, list);
-    }
+  issueAll(cpu: ExploredAgent): Routine {
+    return this.lists.issueAll(cpu, this.queue, this.#batches[cpu.id]);
   }
 
   #onPublish(cpuId: number, slots: number): void {

@@ -99,7 +99,6 @@ const SHAPES: readonly Shape[] = [
 class Bench {
   readonly queue: CommandQueue;
   readonly lists: CommandLists;
-  readonly #shape: Shape;
   readonly #reach: Reach;
   readonly #batches: readonly CommandBatch[];
 
@@ -112,7 +111,6 @@ class Bench {
     const { sizeLg2, start, completion, mergeSyncs, lock = "queued" } = shape;
     const lists = new CommandLists(machine, shape.lists, false);
     this.lists = lists;
-    this.#shape = shape;
     this.#reach = reach;
     this.#batches = batches;
     const consumer = new CommandConsumer(machine, {
@@ -140,14 +138,8 @@ class Bench {
     );
   }
 
-  *issueAll(cpu: ExploredAgent): Routine {
-    const { lists } = this;
-    const batch = this.#batches[cpu.id];
-    for (const [list, { sync }] of this.#shape.lists[cpu.id].entries()) {
-      lists.fill(batch, cpu, list);
-      check(yield* this.queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
-      if (sync) lists.checkCompleted(cpu.id, list);
-    }
+  issueAll(cpu: ExploredAgent): Routine {
+    return this.lists.issueAll(cpu, this.queue, this.#batches[cpu.id]);
   }
 
   atEnd(): void {
@@ -157,7 +149,7 @@ class Bench {
 }
 
 function harnessOf(shape: Shape): Harness {
-  // Reused from execution to execution: `fill` empties one before it fills it.
+  // Reused from execution to execution: a list empties one before it fills it.
   const batches = shape.lists.map(() => new CommandBatch());
   return {
     name: shape.name,
