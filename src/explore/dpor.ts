@@ -155,7 +155,8 @@ export class DporScheduler implements SearchScheduler {
         const { name } = machine.processes.list[this.#chosen[state]];
         throw new DivergedError(
           `the saved search has ${name} go at step ${state + 1}, who cannot go there: ` +
-            "the harness or the code that it runs has changed since it was saved",
+            "the harness or the code that it runs has changed since it was saved; " +
+            "begin that search anew",
         );
       }
     }

@@ -72,7 +72,7 @@ function resume(search: Search, scheduler: DporScheduler, stack: readonly StackE
   } catch (error) {
     throw new DivergedError(
       `the saved search does not fit (${(error as Error).message}): the harness has changed ` +
-        "since it was saved",
+        "since it was saved; begin that search anew",
     );
   }
 }
