@@ -6,13 +6,7 @@
  * scheduler has nothing left to explore and no execution was left because it got too long.
  */
 
-import {
-  type Chooser,
-  type ExploredMachine,
-  exploredMachine,
-  type MemoryModel,
-  ProcessKind,
-} from "#machine";
+import { type Chooser, type ExploredMachine, exploredMachine, type MemoryModel } from "#machine";
 import type { DporScheduler, StackEntry } from "./dpor.js";
 import type { Harness, Scenario } from "./harness.js";
 import { DivergedError, Replayer, type Schedule, scheduleOf } from "./schedule.js";
@@ -222,11 +216,4 @@ export class Search {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-/** Processes of a machine that are agents: what a table of events has columns for. */
-export function agentNames(machine: ExploredMachine): string[] {
-  return machine.processes.list
-    .filter((process) => process.kind === ProcessKind.agent)
-    .map((process) => process.name);
 }

@@ -5,7 +5,6 @@
  */
 
 export const MapMode = { single: 0, scatterGather: 1 } as const;
-export type MapModeCode = (typeof MapMode)[keyof typeof MapMode];
 
 /** Codes of the directions in the ioctl, and their names in the tool's output. */
 export const DIRECTION_NAMES = ["BIDIRECTIONAL", "TO_DEVICE", "FROM_DEVICE"] as const;
