@@ -216,8 +216,8 @@ export class RangeCaches {
   }
 
   /**
-   * Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. A depot
-   * that is full returns the magazine, for `giveBack` once the CPU's lock is free.
+   * Hands the loaded magazine to the depot; both of the CPU's are full and its lock is held. If the
+   * depot is full, returns the magazine, for `giveBack` once the CPU's lock is free.
    */
   *unload(cpu: Cpu, bin: number, cache: CpuCache): Routine<Magazine | undefined> {
     const depot = this.#depots[bin];

@@ -2,8 +2,8 @@
  * Agents that can run, earliest virtual clock first; ties go to the lower agent number.
  *
  * The agent whose turn it is keeps its place at the front: most want to go on a little later,
- * and then one way down the heap is all that its turn costs. Clocks are kept in an array of their own, as they
- * were when their agents came in, so that comparing them touches no agent.
+ * and then one way down the heap is all that its turn costs. Clocks are kept in an array of their
+ * own, as they were when their agents came in, so that comparing them touches no agent.
  */
 
 export interface HeapEntry {

@@ -29,8 +29,8 @@ interface Activation {
 
 const FOREVER = Number.POSITIVE_INFINITY;
 /**
- * How far past the horizon hits on private lines may run. Of the order of one call of the
- * DMA API, so that a CPU does a call's private accesses in one go.
+ * How far past the horizon hits may run that disturb nobody (`mayHitAhead`). Of the order of one
+ * call of the DMA API, so that a CPU does a call's private accesses in one go.
  */
 const LOOKAHEAD_NS = 500;
 
@@ -241,7 +241,7 @@ export class TimedAgent implements HeapEntry {
   /** Whether the noted access is this agent's to perform now. */
   mayAct(): boolean {
     const aheadNs = this.clockNs - this.#machine.horizonNs;
-    return aheadNs <= 0 || (aheadNs <= this.lookaheadNs && this.#unit.hitsPrivately());
+    return aheadNs <= 0 || (aheadNs <= this.lookaheadNs && this.#unit.mayHitAhead());
   }
 
   /** Performs the noted access now if it is this agent's turn, else suspends. */

@@ -59,8 +59,8 @@ export class LoadStoreUnit {
     this.registers = new RegisterPort(machine, agent);
   }
 
-  /** Whether the noted access touches nothing that another agent is using. */
-  hitsPrivately(): boolean {
+  /** A hit on a private line, or a read that hits a line nobody waits for. */
+  mayHitAhead(): boolean {
     const { op } = this.#access;
     const cache = this.#cache;
     if (op === Op.fullFence) return true;
