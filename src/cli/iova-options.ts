@@ -1,7 +1,7 @@
 /** Flags about the allocator of addresses, which several commands have. */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { DEPOT_TRIM_DELAY_NS, type DepotPolicy } from "#iova";
+import { type DepotPolicy, UNBOUNDED_DEPOT } from "#iova";
 import { parseCount } from "./count.js";
 
 export interface IovaFlags {
@@ -35,7 +35,7 @@ export function addIovaOptions(command: Command): Command {
 }
 
 function parseDepot(value: string): DepotPolicy {
-  if (value === "unbounded") return { kind: "unbounded", trimDelayNs: DEPOT_TRIM_DELAY_NS };
+  if (value === "unbounded") return UNBOUNDED_DEPOT;
   const magazinesMax = Number(value);
   if (!/^\d+$/.test(value) || magazinesMax > MAGAZINES_MAX) {
     throw new InvalidArgumentError(

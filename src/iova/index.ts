@@ -4,7 +4,6 @@ export { AllocateFlag, type CommonSpaceCounts, type IovaAllocator, NO_IOVA } fro
 export { IovaDomain, type IovaDomainOptions } from "./iova-domain.js";
 export {
   CACHED_PAGES_MAX,
-  DEPOT_TRIM_DELAY_NS,
   type DepotPolicy,
   UNBOUNDED_DEPOT,
 } from "./magazines.js";
