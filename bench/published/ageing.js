@@ -40,7 +40,7 @@ function run(name, options) {
     perSecond: mean("perSecond"),
     treeAllocations: mean("treeAllocations"),
     treeFrees: mean("treeFrees"),
-    treeCpus: mean("treeCpus"),
+    commonCpus: mean("commonCpus"),
   };
 }
 
@@ -74,11 +74,11 @@ In \`iommukit bench\` and \`simulate\` that state is \`--iova-depot 32 --age ${A
 `;
 }
 
-function ageingLine({ name, rates, slowest, treeAllocations, treeFrees, treeCpus }, base) {
+function ageingLine({ name, rates, slowest, treeAllocations, treeFrees, commonCpus }, base) {
   const shares = rates.map((rate) => `${((100 * rate) / base.perSecond).toFixed(0)} %`).join(", ");
   const tree = `${treeAllocations.toFixed(3)}, ${treeFrees.toFixed(3)}`;
   const shownRates = rates.map(shown).join(", ");
-  return `| ${name} | ${shownRates} | ${shares} | ${shown(slowest)} | ${tree} | ${treeCpus.toFixed(1)} |`;
+  return `| ${name} | ${shownRates} | ${shares} | ${shown(slowest)} | ${tree} | ${commonCpus.toFixed(1)} |`;
 }
 
 /** 32 pages are the largest range that caches keep. */
@@ -98,7 +98,7 @@ export function largeRequestsSection() {
     );
     const share = (large.perSecond / small.perSecond).toFixed(2);
     const rates = `${shown(small.perSecond)} | ${shown(large.perSecond)} | ${share}`;
-    return `| ${mode} | ${rates} | ${large.treeCpus.toFixed(1)} |`;
+    return `| ${mode} | ${rates} | ${large.commonCpus.toFixed(1)} |`;
   });
   return `## Requests larger than caches keep
 

@@ -47,7 +47,7 @@ describe("lazy mode with an aged allocator", () => {
   it("falls through to the rbtree where the depot is full, and is slower for good", () => {
     expect(bounded.treeAllocations).toBeGreaterThan(0.1);
     expect(bounded.treeFrees).toBeGreaterThan(0.1);
-    expect(bounded.treeCpus).toBeGreaterThan(1);
+    expect(bounded.commonCpus).toBeGreaterThan(1);
     expect(bounded.perSecond).toBeLessThan(0.85 * unbounded.perSecond);
     for (const rate of bounded.slicesPerSecond) {
       expect(rate).toBeLessThan(0.95 * unbounded.perSecond);

@@ -41,7 +41,7 @@ export interface Handover {
   readonly treeAllocations: number;
   readonly treeFrees: number;
   /** CPUs that were in rbtree and depot, waiting for their locks or holding them, on average. */
-  readonly treeCpus: number;
+  readonly commonCpus: number;
 }
 
 /** Buffers lie far from the machine's own frames, each CPU's in a place of its own. */
@@ -148,13 +148,13 @@ interface Look {
   readonly done: number;
   readonly allocations: number;
   readonly frees: number;
-  readonly treeNs: number;
+  readonly commonNs: number;
 }
 
 function look({ dma }: DmaDevice, pairs: readonly Pair[]): Look {
   const { allocations = 0, frees = 0, busyNs = 0 } = dma?.iovas.common ?? {};
   const done = pairs.reduce((sum, pair) => sum + pair.done, 0);
-  return { done, allocations, frees, treeNs: busyNs };
+  return { done, allocations, frees, commonNs: busyNs };
 }
 
 function handoverOf(looks: readonly Look[], { slices, sliceNs }: HandoverOptions): Handover {
@@ -168,7 +168,7 @@ function handoverOf(looks: readonly Look[], { slices, sliceNs }: HandoverOptions
       .map((one, slice) => rate(one.done - looks[slice].done, sliceNs)),
     treeAllocations: (last.allocations - first.allocations) / done,
     treeFrees: (last.frees - first.frees) / done,
-    treeCpus: (last.treeNs - first.treeNs) / (slices * sliceNs),
+    commonCpus: (last.commonNs - first.commonNs) / (slices * sliceNs),
   };
 }
 

@@ -5,7 +5,7 @@
 
 import type { TimedMachineFace } from "#machine";
 import { type Bottleneck, bottleneckOf } from "./simulate/bottleneck.js";
-import { iovaTreeOf, type Resource } from "./simulate/resources.js";
+import { iovaCommonOf, type Resource } from "./simulate/resources.js";
 import type { System, SystemDevice } from "./system.js";
 
 /** A replay that takes at most so many times as long as its capture keeps up with it. */
@@ -17,18 +17,18 @@ export interface ReplayLoad {
   readonly cpusNs: readonly number[];
   readonly smmusNs: readonly number[];
   /** In what CPUs share of the devices' IOVA allocators. */
-  readonly iovaTreeNs: number;
+  readonly iovaCommonNs: number;
 }
 
 export function replayLoad(
   { machine, instances }: System,
   devices: Iterable<SystemDevice>,
 ): ReplayLoad {
-  if (machine.kind !== "timed") return { cpusNs: [], smmusNs: [], iovaTreeNs: 0 };
+  if (machine.kind !== "timed") return { cpusNs: [], smmusNs: [], iovaCommonNs: 0 };
   return {
     cpusNs: machine.cpus.map(({ id }) => machine.cpuTime(id).busyNs),
     smmusNs: instances.map(({ smmu }) => busyOf(machine, `${smmu.name} commands`)),
-    iovaTreeNs: iovaTreeOf(devices).busyNs,
+    iovaCommonNs: iovaCommonOf(devices).busyNs,
   };
 }
 
@@ -60,7 +60,7 @@ export function replayLimit(before: ReplayLoad, after: ReplayLoad, times: Replay
   const cpus = used("cpu", before.cpusNs, after.cpusNs);
   const found = bottleneckOf({
     ...times,
-    iovaTreeNs: after.iovaTreeNs - before.iovaTreeNs,
+    iovaCommonNs: after.iovaCommonNs - before.iovaCommonNs,
     busyNs: after.cpusNs.reduce((sum, ns, id) => sum + ns - before.cpusNs[id], 0),
     resources: [...cpus, ...used("smmu", before.smmusNs, after.smmusNs)],
     copyNs: 0,

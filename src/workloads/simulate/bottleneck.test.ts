@@ -11,7 +11,7 @@ const BUSY: Usage = {
   resources: used("cpu", Array<number>(10).fill(1)),
   mapNs: 0,
   unmapNs: 0,
-  iovaTreeNs: 0,
+  iovaCommonNs: 0,
   syncsPerUnmap: 0,
   copyNs: 0,
   interruptNs: Array<number>(10).fill(0),
@@ -47,12 +47,12 @@ describe("CPUs are the limit", () => {
   });
 
   it("because of the allocator, if its tree takes most of what maps and unmaps take", () => {
-    expect(limitOf({ mapNs: 6000, unmapNs: 1000, iovaTreeNs: 5000 })).toBe("allocator");
-    expect(limitOf({ mapNs: 4000, unmapNs: 4000, iovaTreeNs: 3500 })).toBe("dma-mapping");
+    expect(limitOf({ mapNs: 6000, unmapNs: 1000, iovaCommonNs: 5000 })).toBe("allocator");
+    expect(limitOf({ mapNs: 4000, unmapNs: 4000, iovaCommonNs: 3500 })).toBe("dma-mapping");
     // Also when unmaps take as long, and wait for the SMMU besides.
-    const both = { mapNs: 4000, unmapNs: 4500, iovaTreeNs: 5000, syncsPerUnmap: 1 };
+    const both = { mapNs: 4000, unmapNs: 4500, iovaCommonNs: 5000, syncsPerUnmap: 1 };
     expect(limitOf(both)).toBe("allocator");
-    expect(limitOf({ ...both, iovaTreeNs: 3900 })).toBe("command-queue");
+    expect(limitOf({ ...both, iovaCommonNs: 3900 })).toBe("command-queue");
   });
 
   it("because of copying", () => {

@@ -31,8 +31,8 @@ export interface Usage {
   readonly resources: readonly Resource[];
   readonly mapNs: number;
   readonly unmapNs: number;
-  /** In what CPUs share of an IOVA allocator, rbtree and depot: waiting for locks, or holding them. */
-  readonly iovaTreeNs: number;
+  /** In what CPUs share of IOVA allocators, rbtree and depot: waiting for locks or holding them. */
+  readonly iovaCommonNs: number;
   /** CMD_SYNCs per unmap. */
   readonly syncsPerUnmap: number;
   readonly copyNs: number;
@@ -69,14 +69,15 @@ const DEVICE_TEXT = {
 } as const;
 
 function cpuLimit(usage: Usage): Bottleneck | undefined {
-  const { resources, busyNs, mapNs, unmapNs, iovaTreeNs, copyNs, interruptNs, durationNs } = usage;
+  const { resources, busyNs, mapNs, unmapNs, iovaCommonNs, copyNs, interruptNs, durationNs } =
+    usage;
   const cpus = resources.filter(({ kind }) => kind === "cpu");
   const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
   if (busiest.utilisation < CPU_USED_UP) return undefined;
   const smmu = resources.find(({ kind, utilisation }) => kind === "smmu" && utilisation >= USED_UP);
   const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
-  if (iovaTreeNs >= LARGE_PART * busyNs && iovaTreeNs >= (mapNs + unmapNs) / 2) {
-    const what = `the locks of its rbtree and depot take ${percent(iovaTreeNs)}`;
+  if (iovaCommonNs >= LARGE_PART * busyNs && iovaCommonNs >= (mapNs + unmapNs) / 2) {
+    const what = `the locks of its rbtree and depot take ${percent(iovaCommonNs)}`;
     return { kind: "allocator", text: `the IOVA allocator: ${what}` };
   }
   // Only unmaps that wait for the SMMU can be held up by it.

@@ -38,7 +38,7 @@ export interface Snapshot {
   readonly interruptNs: readonly number[];
   readonly mapNs: number;
   readonly unmapNs: number;
-  readonly iovaTree: CommonSpaceCounts;
+  readonly iovaCommon: CommonSpaceCounts;
   readonly copyNs: number;
   readonly maps: number;
   readonly unmaps: number;
@@ -83,7 +83,7 @@ export class Meter {
       interruptNs: [...accounts.interruptNs],
       mapNs: sum(accounts.mapNs),
       unmapNs: sum(accounts.unmapNs),
-      iovaTree: iovaTreeOf(this.#devices),
+      iovaCommon: iovaCommonOf(this.#devices),
       copyNs: sum(accounts.copyNs),
       maps: accounts.maps,
       unmaps: accounts.unmaps,
@@ -128,8 +128,8 @@ function smmuPart(system: System, index: number): Part {
   };
 }
 
-/** What happened so far in the trees of the devices' allocators, all together. */
-export function iovaTreeOf(devices: Iterable<{ readonly dma: DmaDevice }>): CommonSpaceCounts {
+/** What happened so far in the common spaces of the devices' allocators, all together. */
+export function iovaCommonOf(devices: Iterable<{ readonly dma: DmaDevice }>): CommonSpaceCounts {
   const sum = { allocations: 0, frees: 0, busyNs: 0 };
   for (const { dma } of devices) {
     const counts = dma.dma?.iovas.common;
