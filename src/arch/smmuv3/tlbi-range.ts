@@ -10,6 +10,7 @@ export const RANGE_UNITS_MAX = 32;
 /** What Linux puts into one command: NUM up to 30 (`CMDQ_TLBI_RANGE_NUM_MAX`, 31 units). */
 export const RANGE_UNITS_LINUX_MAX = 31;
 export const SCALE_MAX = 31;
+/** 64 KiB, the largest that TG names. */
 const GRANULE_LG2_MAX = 16;
 /** `**` is a call of the library, and each command needs some. */
 const POWERS_OF_TWO = Array.from({ length: SCALE_MAX + GRANULE_LG2_MAX + 1 }, (_, n) => 2 ** n);

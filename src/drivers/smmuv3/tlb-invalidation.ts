@@ -175,6 +175,7 @@ function appendRange(
     const units = rangeUnits(pages, scale);
     encodeAddress(batch, batch.append(cpu), what, at, leaf, tg, units - 1, scale, ttl);
     at += rangeBytes(units - 1, scale, PAGE_LG2);
+    // With a granule of 1 the same counts pages.
     pages -= rangeBytes(units - 1, scale, 0);
   }
 }

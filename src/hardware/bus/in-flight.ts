@@ -31,7 +31,7 @@ export class InFlight {
     agent.poke(count, count.value - 1);
   }
 
-  /** Waits until all that began before now has ended. */
+  /** Waits until all that began before the call has ended; to be waited for at once. */
   drain(agent: Agent): Step<number> {
     const old = this.#counts[this.#generation];
     // The other generation is empty: the drain before this one waited for it.
