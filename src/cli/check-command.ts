@@ -74,8 +74,14 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
 
 async function checkCommand(names: readonly string[], flags: CheckFlags): Promise<number> {
   try {
-    if (flags.list) return list(flags.json === true);
-    if (flags.replay !== undefined) return await replay(flags.replay, flags);
+    if (flags.list) {
+      refuseCompany("list", "shows all harnesses and mutants", names, flags);
+      return list(flags.json === true);
+    }
+    if (flags.replay !== undefined) {
+      refuseCompany("replay", "takes harness, model and fault from its file", names, flags);
+      return await replay(flags.replay, flags);
+    }
     refuseCombinations(flags);
     return await checkAll(names, flags);
   } catch (error) {
@@ -83,6 +89,18 @@ async function checkCommand(names: readonly string[], flags: CheckFlags): Promis
     if (error instanceof Error && TOLD.has(error.name)) throw new UsageError(error.message);
     throw error;
   }
+}
+
+/** What would be ignored is refused: its caller would take the answer for one about it. */
+function refuseCompany(
+  own: "list" | "replay",
+  why: string,
+  names: readonly string[],
+  flags: CheckFlags,
+): void {
+  const isOther = Object.keys(flags).some((flag) => flag !== own && flag !== "json");
+  if (names.length === 0 && !isOther) return;
+  throw new UsageError(`--${own} ${why}; give nothing but --json with it`);
 }
 
 /** Random walks and bounds have no stack to keep, nor to split. */
