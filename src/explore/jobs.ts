@@ -94,7 +94,12 @@ export function workerRunner(stop: AbortSignal): Runner {
   let explored: OnExplored = () => {};
   let resolve: (answer: Answer) => void = () => {};
   let reject: (error: Error) => void = () => {};
-  worker.on("error", (error: Error) => reject(error));
+  // A worker may fail between two jobs: the next one is told.
+  let failure: Error | undefined;
+  worker.on("error", (error: Error) => {
+    failure = error;
+    reject(error);
+  });
   worker.on("message", (message: FromWorker) => {
     if (message.kind === "explored") explored(message.executions);
     else if (message.kind === "answer") resolve(message.answer);
@@ -106,6 +111,7 @@ export function workerRunner(stop: AbortSignal): Runner {
       say({ kind: "job", job });
       return new Promise((...settle) => {
         [resolve, reject] = settle;
+        if (failure !== undefined) reject(failure);
       });
     },
     async end() {
