@@ -16,7 +16,9 @@ import { withFactors } from "./parameters.js";
 /** A run as the tool would have printed it, of a machine that is known. */
 function measured(mode: Mode, threads: number, profile = kunpengD06): MeasuredRun {
   const parameters = { ...DEFAULT_PARAMETERS, threads, seconds: 1, granule: 4 };
-  const benchmark = new MapBenchmark({ mode, profile, parameters, simulatedNsMax: 6e6, seed: 77 });
+  // Long enough that the filling of the address caches, in lazy mode, is no large part of it.
+  const simulatedNsMax = mode === "lazy" ? 40e6 : 6e6;
+  const benchmark = new MapBenchmark({ mode, profile, parameters, simulatedNsMax, seed: 77 });
   while (!benchmark.runSome(1e6));
   const text = benchmarkText(parameters, benchmark.outcome());
   return { source: `${mode} ${threads}`, mode, printed: parseBenchmarks(text, "run")[0] };
@@ -44,9 +46,13 @@ describe("calibration", () => {
       measured("strict", 1, machine),
       measured("strict", 16, machine),
       measured("lazy", 1, machine),
+      measured("lazy", 16, machine),
     ];
     const { parameters, residuals, factors } = await calibrate(runs, kunpengD06);
-    expect(residuals).toHaveLength(6);
+    expect(residuals).toHaveLength(8);
+    // What is printed is known to 50 ns of 300 at best.
+    for (const { ns, fittedNs } of residuals)
+      expect(Math.abs(fittedNs / ns - 1)).toBeLessThan(0.35);
     for (const [index, { lowNs, highNs, valueNs }] of parameters.entries()) {
       const trueNs = (valueNs / factors[index]) * truth[index];
       expect(lowNs).toBeLessThan(trueNs);
@@ -54,7 +60,7 @@ describe("calibration", () => {
       // Latencies are printed in steps of 100 ns; far better than the base's is what counts.
       expect(Math.abs(Math.log(factors[index] / truth[index]))).toBeLessThan(0.3);
     }
-  }, 120_000);
+  }, 300_000);
 
   it("refuses runs that cannot tell, and says which run to add", async () => {
     const cases: [MeasuredRun[], RegExp][] = [
