@@ -4,9 +4,6 @@ import { type Command, Option } from "commander";
 import {
   type CheckReport,
   type Counterexample,
-  findHarness,
-  findMutant,
-  HARNESSES,
   type Harness,
   loadMutant,
   MUTANTS,
@@ -14,6 +11,7 @@ import {
 } from "#explore";
 import type { MemoryModel } from "#machine";
 import { loadCounterexample, type SavedCounterexample, saveCounterexample } from "./check-file.js";
+import { harnessesOf, harnessNamed, mutantNamed, type Named, parseNames } from "./check-names.js";
 import { runCheck, type SearchFlags, WALKS } from "./check-search.js";
 import { mutantLine, narrationTable, reportLine } from "./check-text.js";
 import { parseCount } from "./count.js";
@@ -31,10 +29,18 @@ interface CheckFlags extends SearchFlags {
 }
 
 /** The room, or the one of a mutated build. */
-type Explore = Pick<typeof import("#explore"), "checkLong" | "findHarness" | "narrate">;
+type Explore = Pick<
+  typeof import("#explore"),
+  "checkLong" | "HARNESSES" | "loadHarnesses" | "narrate"
+>;
 
 /** Errors of a search that say what to do about them. */
-const TOLD: ReadonlySet<string> = new Set(["NondeterminismError", "DivergedError", "MutantError"]);
+const TOLD: ReadonlySet<string> = new Set([
+  "NondeterminismError",
+  "DivergedError",
+  "MutantError",
+  "HarnessModuleError",
+]);
 /** More threads than any host has cores. */
 const WORKERS_MAX = 256;
 
@@ -43,7 +49,7 @@ const parseNumber = (text: string): number => parseCount(text, 0, 2 ** 32 - 1);
 
 export function defineCheck(command: Command, setExitCode: (code: number) => void): void {
   command
-    .argument("[harness...]", "names of harnesses (default: all)")
+    .argument("[harness...]", "names of harnesses (default: all); with a module's path, its own")
     .addOption(
       new Option("--memory-model <model>", "default: each that the harness is for").choices([
         "sc",
@@ -66,24 +72,30 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
     .option("--replay <file>", "play a saved counterexample back")
     .option("--save <file>", "where a counterexample goes (default: HARNESS.counterexample.json)")
     .option("--state <file>", "where a search that is cut short is kept, and taken up again")
+    .addHelpText(
+      "after",
+      "\nA module of your own: iommukit check ./my-harness.js, which exports harnesses " +
+        "(docs/concurrency/writing-a-harness.md)",
+    )
     .addHelpText("after", "\nExit codes: 0 nothing found, 1 a rule is broken, 2 usage error.")
     .action(async (names: string[], flags: CheckFlags) => {
       setExitCode(await checkCommand(names, flags));
     });
 }
 
-async function checkCommand(names: readonly string[], flags: CheckFlags): Promise<number> {
+async function checkCommand(words: readonly string[], flags: CheckFlags): Promise<number> {
   try {
+    const named = parseNames(words);
     if (flags.list) {
-      refuseCompany("list", "shows all harnesses and mutants", names, flags);
-      return list(flags.json === true);
+      refuseCompany("list", "shows all harnesses and mutants", named.names, flags);
+      return list(await harnessesOf(named, await import("#explore"), undefined), flags);
     }
     if (flags.replay !== undefined) {
-      refuseCompany("replay", "takes harness, model and fault from its file", names, flags);
-      return await replay(flags.replay, flags);
+      refuseCompany("replay", "takes harness, model and fault from its file", named.names, flags);
+      return await replay(flags.replay, named, flags);
     }
     refuseCombinations(flags);
-    return await checkAll(names, flags);
+    return await checkAll(named, flags);
   } catch (error) {
     // By name: those of a mutated build are other classes.
     if (error instanceof Error && TOLD.has(error.name)) throw new UsageError(error.message);
@@ -100,7 +112,7 @@ function refuseCompany(
 ): void {
   const isOther = Object.keys(flags).some((flag) => flag !== own && flag !== "json");
   if (names.length === 0 && !isOther) return;
-  throw new UsageError(`--${own} ${why}; give nothing but --json with it`);
+  throw new UsageError(`--${own} ${why}; give nothing but --json and a module's path with it`);
 }
 
 /** Random walks and bounds have no stack to keep, nor to split. */
@@ -117,30 +129,30 @@ function refuseCombinations({ workers, state, seed, bound, twice }: CheckFlags):
   }
 }
 
-async function checkAll(names: readonly string[], flags: CheckFlags): Promise<number> {
+async function checkAll(named: Named, flags: CheckFlags): Promise<number> {
   const mutant = flags.mutant === undefined ? undefined : mutantNamed(flags.mutant);
-  const searches = chosen(names, mutant, flags.deep === true).map(({ name, memoryModels }) => ({
-    name,
-    models: modelsFor(memoryModels, mutant, flags),
+  const explore = await exploreOf(mutant);
+  const harnesses = await harnessesOf(named, explore, mutant);
+  const searches = chosen(named, harnesses, mutant, flags.deep === true).map((harness) => ({
+    harness,
+    models: modelsFor(harness, named, mutant, flags),
   }));
   const isOne = searches.length === 1 && searches[0].models.length === 1;
   if (flags.state !== undefined && !isOne) {
     throw new UsageError("--state is of one search; name one harness and --memory-model");
   }
   if (flags.save !== undefined) new WholeFile("--save", flags.save).discard();
-  const explore: Explore =
-    mutant === undefined ? await import("#explore") : await loadMutant(mutant);
+  const searchFlags = { ...flags, module: named.url };
   const interruption = watchInterrupt();
   const reports: CheckReport[] = [];
   try {
-    for (const { name, models } of searches) {
-      const harness = explore.findHarness(name) as Harness;
+    for (const { harness, models } of searches) {
       for (const model of models) {
-        const report = await runCheck(explore, harness, model, flags, interruption.signal);
+        const report = await runCheck(explore, harness, model, searchFlags, interruption.signal);
         reports.push(report);
         if (!flags.json) console.log(reportLine(report));
         if (report.counterexample === undefined) continue;
-        tellCounterexample(report, report.counterexample, flags);
+        tellCounterexample(report, report.counterexample, named, flags);
         break;
       }
     }
@@ -156,53 +168,63 @@ async function checkAll(names: readonly string[], flags: CheckFlags): Promise<nu
 function tellCounterexample(
   { harness, memoryModel }: CheckReport,
   { message, schedule, narration }: Counterexample,
+  { path: module }: Named,
   { save, mutant, json }: CheckFlags,
 ): void {
   if (!json) console.log(narrationTable(narration));
   const path = save ?? `${harness}.counterexample.json`;
   saveCounterexample(path, { harness, memoryModel, mutant, message, schedule });
-  if (!json) console.log(`saved: iommukit check --replay ${path}`);
+  const from = module === undefined ? "" : ` ${module}`;
+  if (!json) console.log(`saved: iommukit check${from} --replay ${path}`);
+}
+
+async function exploreOf(mutant: Mutant | undefined): Promise<Explore> {
+  return mutant === undefined ? await import("#explore") : await loadMutant(mutant);
 }
 
 function chosen(
-  names: readonly string[],
+  named: Named,
+  harnesses: readonly Harness[],
   mutant: Mutant | undefined,
   isDeep: boolean,
 ): readonly Harness[] {
-  if (names.length === 0) {
-    if (mutant !== undefined) return [harnessNamed(mutant.harness)];
-    return HARNESSES.filter((harness) => isDeep || harness.isDeep !== true);
+  if (named.names.length > 0) {
+    return named.names.map((name) => harnessNamed(name, harnesses, named));
   }
-  return names.map(harnessNamed);
+  // A harness of somebody else's may find it or not: that is the question.
+  if (mutant !== undefined && named.url === undefined) {
+    return [harnessNamed(mutant.harness, harnesses, named)];
+  }
+  return harnesses.filter((harness) => isDeep || harness.isDeep !== true);
 }
 
 function modelsFor(
-  all: readonly MemoryModel[],
+  { memoryModels }: Harness,
+  { url }: Named,
   mutant: Mutant | undefined,
   flags: CheckFlags,
 ): readonly MemoryModel[] {
   if (flags.memoryModel !== undefined) return [flags.memoryModel];
-  return mutant === undefined ? all : [mutant.memoryModel];
+  return mutant === undefined || url !== undefined ? memoryModels : [mutant.memoryModel];
 }
 
-async function replay(path: string, flags: CheckFlags): Promise<number> {
+async function replay(path: string, named: Named, flags: CheckFlags): Promise<number> {
   const saved: SavedCounterexample = loadCounterexample(path);
   const mutant = saved.mutant === undefined ? undefined : mutantNamed(saved.mutant);
-  const explore: Explore =
-    mutant === undefined ? await import("#explore") : await loadMutant(mutant);
-  const harness = explore.findHarness(harnessNamed(saved.harness).name) as Harness;
+  const explore = await exploreOf(mutant);
+  const harness = harnessNamed(saved.harness, await harnessesOf(named, explore, mutant), named);
   const narration = explore.narrate(harness, saved.memoryModel, saved.schedule);
   if (flags.json) console.log(JSON.stringify({ ...saved, narration }, undefined, 2));
   else console.log(narrationTable(narration));
   return narration.message === undefined ? 0 : 1;
 }
 
-function list(isJson: boolean): number {
-  if (isJson) {
-    console.log(JSON.stringify(HARNESSES.map(listed), undefined, 2));
+function list(harnesses: readonly Harness[], { json }: CheckFlags): number {
+  if (json) {
+    console.log(JSON.stringify(harnesses.map(listed), undefined, 2));
     return 0;
   }
-  for (const { name, title, memoryModels, isDeep } of HARNESSES) {
+  for (const { name, title, memoryModels, isDeep } of harnesses) {
     console.log(`${name} (${memoryModels.join(", ")}${isDeep ? "; --deep" : ""}): ${title}`);
     for (const mutant of MUTANTS) if (mutant.harness === name) console.log(mutantLine(mutant));
   }
@@ -219,16 +241,4 @@ function listed({ name, title, memoryModels, isDeep }: Harness): object {
     isDeep: isDeep === true,
     mutants: own.map(({ name, breaks, memoryModel }) => ({ name, breaks, memoryModel })),
   };
-}
-
-function harnessNamed(name: string): Harness {
-  const harness = findHarness(name);
-  if (harness !== undefined) return harness;
-  throw new UsageError(`no harness is called "${name}"; \`iommukit check --list\` lists them`);
-}
-
-function mutantNamed(name: string): Mutant {
-  const mutant = findMutant(name);
-  if (mutant !== undefined) return mutant;
-  throw new UsageError(`no mutant is called "${name}"; \`iommukit check --list\` lists them`);
 }

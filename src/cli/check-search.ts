@@ -20,6 +20,8 @@ import { WholeFile } from "./whole-file.js";
 /** How a search is to be made. */
 export interface SearchFlags {
   readonly mutant?: string;
+  /** URL of the module that the harness comes from, if it is no harness of ours. */
+  readonly module?: string | undefined;
   readonly bound?: number;
   readonly seed?: number;
   readonly executions?: number;
@@ -63,7 +65,7 @@ export async function runCheck(
 }
 
 function optionsOf(flags: SearchFlags): Omit<LongCheckOptions, "memoryModel"> {
-  const { mutant, bound, seed, executions, seconds, workers, twice } = flags;
+  const { mutant, module, bound, seed, executions, seconds, workers, twice } = flags;
   const executionsMax = executions ?? (seed === undefined ? undefined : WALKS);
   return {
     ...(executionsMax !== undefined && { executionsMax }),
@@ -73,6 +75,7 @@ function optionsOf(flags: SearchFlags): Omit<LongCheckOptions, "memoryModel"> {
     ...(twice && { isTwice: true }),
     ...(workers !== undefined && { workers }),
     ...(mutant !== undefined && { mutant }),
+    ...(module !== undefined && { module }),
   };
 }
 

@@ -31,6 +31,8 @@ export interface LongCheckOptions extends CheckOptions {
   readonly workers?: number;
   /** The mutant that is in this build: the workers load it, too. */
   readonly mutant?: string;
+  /** URL of the module that exports the harness, where it is not of this room: for the workers. */
+  readonly module?: string;
   /** Of the complete search: what an earlier one left. */
   readonly state?: SearchState;
   /** Ends the check, which is incomplete then. */
@@ -105,7 +107,7 @@ async function searchAll(
   stop: AbortController,
 ): Promise<LongCheck> {
   const beganMs = Date.now();
-  const { memoryModel, mutant, workers, executionsMax, isTwice, eventsMax = EVENTS_MAX } = options;
+  const { memoryModel, workers, executionsMax, isTwice, eventsMax = EVENTS_MAX } = options;
   const begin = options.state ?? firstState(harness, options);
   // Found before there was anybody to work on it.
   const { explored: first } = begin;
@@ -120,7 +122,8 @@ async function searchAll(
     const crew = { runners, stop, onExplored: options.onExplored ?? (() => {}) };
     const job = {
       harness: harness.name,
-      mutant,
+      module: options.module,
+      mutant: options.mutant,
       memoryModel,
       eventsMax,
       ...(executionsMax !== undefined && { executionsMax }),

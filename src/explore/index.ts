@@ -25,6 +25,7 @@ export {
   patched,
 } from "./mutants/index.js";
 export { type NarratedStep, type Narration, narrate } from "./narrate.js";
+export { HarnessModuleError, loadHarnesses } from "./outside.js";
 export type { SearchState } from "./parallel.js";
 export { RandomWalkScheduler } from "./random-walk.js";
 export { DivergedError, Replayer, type Schedule } from "./schedule.js";

@@ -14,6 +14,8 @@ import { NondeterminismError, Search, type SearchLimits, type SearchResult } fro
 
 export interface Job extends SearchLimits {
   readonly harness: string;
+  /** URL of the module that exports it; undefined for the harnesses of this room. */
+  readonly module?: string | undefined;
   /** By name: a worker loads it, too. */
   readonly mutant?: string | undefined;
   readonly memoryModel: MemoryModel;

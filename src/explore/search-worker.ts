@@ -23,8 +23,19 @@ port.on("message", async (message: ToWorker) => {
 async function explore(job: Job) {
   const mutant = job.mutant === undefined ? undefined : findMutant(job.mutant);
   const room = mutant === undefined ? await import("./index.js") : await loadMutant(mutant);
-  const harness = room.findHarness(job.harness);
+  const harness = await harnessOf(job, room);
   if (harness === undefined) throw new Error(`no harness is called ${job.harness}`);
   const runner = room.localRunner(harness, stop.signal);
   return await runner.run(job, (executions) => say({ kind: "explored", executions }));
+}
+
+async function harnessOf(
+  { harness, module, mutant }: Job,
+  {
+    findHarness,
+    loadHarnesses,
+  }: Pick<typeof import("./index.js"), "findHarness" | "loadHarnesses">,
+) {
+  if (module === undefined) return findHarness(harness);
+  return (await loadHarnesses(module, mutant)).find(({ name }) => name === harness);
 }

@@ -1,7 +1,9 @@
 /**
  * Node's module hooks that make a build with a mutant in it appear beside the real one: modules
  * that are loaded from a URL with `?mutant=NAME` load their own imports so, too, and the mutant's
- * file is patched on the way. Runs on the hooks' own thread (node:module, `register`).
+ * file is patched on the way. So do the modules of somebody who explores code of their own on that
+ * build (`outside.ts`), but for other packages. Runs on the hooks' own thread (node:module,
+ * `register`).
  */
 
 import { findMutant } from "./list.js";
@@ -24,10 +26,13 @@ export async function resolve(
 ): Promise<Resolved> {
   const resolved = await next(specifier, context);
   const name = MUTANT.exec(context.parentURL ?? "")?.[1];
-  const isOurs = resolved.url.startsWith(build) && !MUTANT.test(resolved.url);
-  return name !== undefined && isOurs
+  return name !== undefined && belongs(resolved.url) && !MUTANT.test(resolved.url)
     ? { ...resolved, url: `${resolved.url}?mutant=${name}` }
     : resolved;
+}
+
+function belongs(url: string): boolean {
+  return url.startsWith(build) || (url.startsWith("file:") && !url.includes("/node_modules/"));
 }
 
 export async function load(url: string, context: object, next: NextLoad): Promise<object> {
