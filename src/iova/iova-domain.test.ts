@@ -165,6 +165,22 @@ test("the depot is trimmed to one magazine per CPU, one in 100 ms, and then left
   space.check();
 });
 
+test("the time of the depot's lock counts, of a trim that finds nothing to do too", () => {
+  const machine = timedMachine({ cpus: 1, costs: machineCosts(genericArm) });
+  const space = domain(1);
+  const pfns: number[] = [];
+  // Two magazines stay with the CPU, and one goes to the depot, which may keep it.
+  for (let index = 0; index < 3 * MAGAZINE_PFNS; index++) pfns.push(allocate(machine, space, 0, 1));
+  for (const pfn of pfns) free(machine, space, 0, pfn, 1);
+  const counts = () => ({ ...space.common });
+  const [before, busyBeforeNs] = [counts(), machine.cpuTime(0).busyNs];
+  machine.advance(2 * DEPOT_TRIM_DELAY_NS);
+  const [after, busyAfterNs] = [counts(), machine.cpuTime(0).busyNs];
+  expect(after.frees).toBe(before.frees);
+  expect(after.busyNs).toBeGreaterThan(before.busyNs);
+  expect(after.busyNs - before.busyNs).toBeLessThan(busyAfterNs - busyBeforeNs);
+});
+
 test("a bounded depot keeps what it takes, and what it does not take goes to the tree whole", () => {
   const machine = sequentialMachine({ cpus: 2 });
   const space = domain(2, 4096, { kind: "bounded", magazinesMax: 3 });

@@ -20,7 +20,7 @@ import {
   type SpinNodes,
   Work,
 } from "#machine";
-import { NO_IOVA } from "./allocator.js";
+import { type CommonSpaceCounts, NO_IOVA } from "./allocator.js";
 import type { IovaTree } from "./tree.js";
 
 /** Page numbers per magazine: with its 8-byte header it fills one 1024-byte allocation. */
@@ -115,8 +115,9 @@ export class CpuCache {
 
 /** What the CPUs share of one bin: full magazines, last in first out. */
 class Depot {
-  readonly lock: SpinLock;
   readonly full: Magazine[] = [];
+  readonly #lock: SpinLock;
+  readonly #counts: CommonSpaceCounts;
   readonly #policy: DepotPolicy;
   /** 1 while a trim is due (the pending bit of the kernel's delayed work). */
   readonly trimDue: Cell;
@@ -127,17 +128,35 @@ class Depot {
     bin: number,
     spinNodes: SpinNodes,
     policy: DepotPolicy,
+    counts: CommonSpaceCounts,
     trim: (cpu: Cpu, depot: Depot) => Routine,
   ) {
     this.#policy = policy;
+    this.#counts = counts;
     this.#trim = trim;
-    this.lock = new SpinLock(`iova depot ${bin}`, spinNodes);
+    this.#lock = new SpinLock(`iova depot ${bin}`, spinNodes);
     this.trimDue = new Cell(new Line(`iova depot ${bin} trim`), "trim due");
   }
 
   get isFull(): boolean {
     const policy = this.#policy;
     return policy.kind === "bounded" && this.full.length >= policy.magazinesMax;
+  }
+
+  /** Waits for the lock with interrupts off; returns when that began. */
+  *acquire(cpu: Cpu): Routine<number> {
+    // Nothing that comes in between shall count.
+    cpu.irqDisable();
+    const beganNs = cpu.now();
+    yield* this.#lock.acquire(cpu);
+    return beganNs;
+  }
+
+  /** Lets go of the lock, and counts the time since `beganNs`. */
+  *release(cpu: Cpu, beganNs: number): Routine {
+    yield* this.#lock.release(cpu);
+    this.#counts.busyNs += cpu.now() - beganNs;
+    cpu.irqEnable();
   }
 
   /** Starts the trim's delay on this CPU unless it runs already, or there is none. */
@@ -182,7 +201,7 @@ export class RangeCaches {
     const trim = (cpu: Cpu, depot: Depot) => this.#trim(cpu, depot);
     this.#depots = Array.from(
       { length: BINS },
-      (_, bin) => new Depot(bin, options.spinNodes, options.depot, trim),
+      (_, bin) => new Depot(bin, options.spinNodes, options.depot, tree.counts, trim),
     );
   }
 
@@ -204,15 +223,13 @@ export class RangeCaches {
   /** Loads a full magazine from the depot; both of the CPU's are empty and its lock is held. */
   *refill(cpu: Cpu, bin: number, cache: CpuCache): Routine {
     const depot = this.#depots[bin];
-    const beganNs = cpu.now();
-    yield* depot.lock.acquire(cpu);
+    const beganNs = yield* depot.acquire(cpu);
     const full = depot.full.pop();
     if (full !== undefined) {
       this.#spare.push(cache.loaded);
       cache.loaded = full;
     }
-    yield* depot.lock.release(cpu);
-    this.#tree.counts.busyNs += cpu.now() - beganNs;
+    yield* depot.release(cpu, beganNs);
   }
 
   /**
@@ -223,12 +240,10 @@ export class RangeCaches {
     const depot = this.#depots[bin];
     const unloaded = cache.loaded;
     const empty = this.#spare.pop() ?? new Magazine(this.#options.magazinePfns);
-    const beganNs = cpu.now();
-    yield* depot.lock.acquire(cpu);
+    const beganNs = yield* depot.acquire(cpu);
     const isFull = depot.isFull;
     if (!isFull) depot.full.push(unloaded);
-    yield* depot.lock.release(cpu);
-    this.#tree.counts.busyNs += cpu.now() - beganNs;
+    yield* depot.release(cpu, beganNs);
     cache.loaded = empty;
     if (isFull) return unloaded;
     yield* depot.scheduleTrim(cpu);
@@ -245,9 +260,9 @@ export class RangeCaches {
   *#trim(cpu: Cpu, depot: Depot): Routine {
     yield* cpu.store(depot.trimDue, 0);
     if (this.#destroyed) return;
-    yield* depot.lock.acquireIrqSave(cpu);
+    const beganNs = yield* depot.acquire(cpu);
     const full = depot.full.length > this.#options.cpuCount ? depot.full.pop() : undefined;
-    yield* depot.lock.releaseIrqRestore(cpu);
+    yield* depot.release(cpu, beganNs);
     if (full === undefined) return;
     yield* this.giveBack(cpu, full);
     yield* depot.scheduleTrim(cpu);
@@ -264,11 +279,13 @@ export class RangeCaches {
       }
     }
     for (const depot of this.#depots) {
-      yield* depot.lock.acquireIrqSave(cpu);
+      const beganNs = yield* depot.acquire(cpu);
+      this.#tree.counts.busyNs += cpu.now() - beganNs;
+      // The tree counts the time of what is given back to it.
       for (let full = depot.full.pop(); full !== undefined; full = depot.full.pop()) {
         yield* this.giveBack(cpu, full);
       }
-      yield* depot.lock.releaseIrqRestore(cpu);
+      yield* depot.release(cpu, cpu.now());
     }
   }
 
