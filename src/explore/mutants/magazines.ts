@@ -26,14 +26,14 @@ export const magazineMutants: readonly Mutant[] = [
     file: MAGAZINES,
     find:
       "depot.full.pop() : undefined;\n" +
-      "        yield* depot.lock.releaseIrqRestore(cpu);\n" +
+      "        yield* depot.release(cpu, beganNs);\n" +
       "        if (full === undefined)\n" +
       "            return;\n" +
       "        yield* this.giveBack(cpu, full);",
     replace:
-      "depot.full.at(-1) : undefined; yield* depot.lock.releaseIrqRestore(cpu);" +
+      "depot.full.at(-1) : undefined; yield* depot.release(cpu, beganNs);" +
       " if (full === undefined) return; yield* this.giveBack(cpu, full);" +
-      " yield* depot.lock.acquireIrqSave(cpu); depot.full.splice(depot.full.indexOf(full), 1);" +
-      " yield* depot.lock.releaseIrqRestore(cpu);",
+      " const againNs = yield* depot.acquire(cpu); depot.full.splice(depot.full.indexOf(full), 1);" +
+      " yield* depot.release(cpu, againNs);",
   },
 ];
