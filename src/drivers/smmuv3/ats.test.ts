@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Eats, encodeAtcInv, Opcode, Ste, setField } from "#arch/smmuv3";
 import { DmaStatus } from "#hardware/bus";
 import { Endpoint } from "#hardware/devices";
-import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
+import { type IommuDevice, type IommuDomain, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
 import { type Agent, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
@@ -56,6 +56,27 @@ function problems({ reports }: ModelSystem): unknown[] {
 }
 
 describe("a device with a translation cache", () => {
+  it("is believed that an address is translated only where it may ask for translations", () => {
+    const { machine, instances, devices } = rig(sequentialMachine({ cpus: 2 }), 1);
+    const [{ driver, smmu }] = instances;
+    const claim = (): DmaStatus =>
+      machine.call(0, function* (cpu) {
+        const transaction = smmu.newTransaction(devices[0].streamIds[0]);
+        const status = yield* smmu.ats.passTranslated(cpu, transaction, 0x8000_0000, READ);
+        if (status === DmaStatus.translated) smmu.finish(cpu, transaction);
+        return status;
+      });
+    const move = (domain: IommuDomain) =>
+      machine.call(0, (cpu) => driver.attach(cpu, devices[0], domain));
+    const domain = machine.call(0, (cpu) => driver.allocatePaging(cpu));
+    move(domain);
+    expect(claim()).toBe(DmaStatus.translated);
+    for (const kind of ["identity", "blocked"] as const) {
+      move({ kind });
+      expect(claim()).not.toBe(DmaStatus.translated);
+    }
+  });
+
   it("has it on in domains with a table, and never reads by a stale translation", () => {
     const on = rig(sequentialMachine({ cpus: 2 }), 1);
     const { machine, endpoints, devices, instances } = on;

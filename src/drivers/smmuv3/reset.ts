@@ -88,6 +88,11 @@ export function* reset(cpu: Cpu, smmu: ResetTarget): Routine {
     enables |= fieldMask(CR0.PRIQEN);
     yield* enable(cpu, base, enables);
   }
+  if (features.ats) {
+    // Else whatever a device says is translated already passes, with or without leave to do ATS.
+    enables |= fieldMask(CR0.ATSCHK);
+    yield* enable(cpu, base, enables);
+  }
   yield* setUpInterrupts(cpu, base, priQueue !== undefined);
 
   enables |= fieldMask(CR0.SMMUEN);
