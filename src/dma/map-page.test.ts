@@ -292,6 +292,16 @@ test("an MSI doorbell is mapped once per domain and keeps its offset", () => {
   expect(all.iommu.domain.calls.length).toBe(1);
 });
 
+test("a doorbell where the hardware itself takes interrupt writes keeps its address", () => {
+  const region = { kind: "msi", first: 0x809_0000, last: 0x809_1fff, protection: 0 } as const;
+  const { machine, device, iommu } = rig({ reservedRegions: [region] });
+  const doorbell = (paddr: number) => machine.call(0, (cpu) => mapMsiDoorbell(cpu, device, paddr));
+  expect(doorbell(0x809_0040)).toBe(0x809_0040);
+  expect(doorbell(0x809_1040)).toBe(0x809_1040);
+  expect(iommu.domain.calls.length).toBe(0);
+  expect(doorbell(0x809_2040)).toBe(0xfffff040);
+});
+
 test("an unmap of what is not mapped, or of more than was mapped, is a programmer's mistake", () => {
   const all = rig();
   const dmaAddress = map(all, RAM, GRANULE);

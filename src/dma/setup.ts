@@ -28,6 +28,7 @@ import {
 import { DmaDomain } from "./dma-domain.js";
 import type { FlushQueueKind } from "./flush-queue.js";
 import { startLazyMode, stopLazyMode } from "./lazy-mode.js";
+import { noteHardwareDoorbells } from "./msi.js";
 
 export interface DmaDeviceOptions {
   readonly name: string;
@@ -160,12 +161,15 @@ function* makeDmaDomain(cpu: Cpu, dmaGroup: DmaGroup): Routine<DmaDomain | undef
   const granuleBytes = domain.pageSizesBytes[0];
   const startPfn = Math.max(1, Math.ceil(domain.aperture.first / granuleBytes));
   const iovas = dmaGroup.makeIovas({ granuleBytes, startPfn, cpuCount });
+  const dma = new DmaDomain(domain, iovas);
   for (const region of group.reservedRegions) {
     if (!isKeptFromAllocator(region)) continue;
     const firstPfn = Math.floor(region.first / granuleBytes);
-    yield* iovas.reserve(cpu, firstPfn, Math.floor(region.last / granuleBytes));
+    const lastPfn = Math.floor(region.last / granuleBytes);
+    yield* iovas.reserve(cpu, firstPfn, lastPfn);
+    if (region.kind === "msi") noteHardwareDoorbells(dma, firstPfn, lastPfn);
   }
-  return new DmaDomain(domain, iovas);
+  return dma;
 }
 
 function describeDevice(
