@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import { parseKernelCommandLine, wantedDomainType } from "./index.js";
 
 test("the words of the IOMMU are found among others, with all spellings of a boolean", () => {
-  for (const yes of ["1", "y", "Yes", "true", "T", "on", "ON"]) {
+  for (const yes of ["1", "y", "Yes", "true", "T", "on", "ON", "enable"]) {
     expect(parseKernelCommandLine(`ro iommu.strict=${yes} quiet`).strict).toBe(true);
   }
-  for (const no of ["0", "n", "No", "false", "F", "off", "OFF"]) {
+  for (const no of ["0", "n", "No", "false", "F", "off", "OFF", "disable"]) {
     expect(parseKernelCommandLine(`ro iommu.strict=${no} quiet`).strict).toBe(false);
   }
   expect(parseKernelCommandLine("root=/dev/vda iommu.strictly=1 xiommu.strict=1")).toEqual({

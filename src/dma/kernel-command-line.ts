@@ -55,10 +55,13 @@ const PARAMETERS: ReadonlySet<string> = new Set([
   "iommu.forcedac",
 ]);
 
-/** As kstrtobool() in lib/kstrtox.c: the first letter decides, for `on` and `off` the second. */
+/**
+ * As kstrtobool() in lib/kstrtox.c: the first letter decides, for `on` and `off` the second.
+ * `enable` and `disable` are understood by newer kernels only.
+ */
 function parseBoolean(value: string): boolean | undefined {
-  if (/^[yYtT1]/.test(value) || /^[oO][nN]/.test(value)) return true;
-  if (/^[nNfF0]/.test(value) || /^[oO][fF]/.test(value)) return false;
+  if (/^[eEyYtT1]/.test(value) || /^[oO][nN]/.test(value)) return true;
+  if (/^[dDnNfF0]/.test(value) || /^[oO][fF]/.test(value)) return false;
   return undefined;
 }
 
