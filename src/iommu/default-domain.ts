@@ -47,6 +47,12 @@ export function chooseDefaultType(question: DefaultTypeQuestion): DefaultDomainT
   return type === "DMA-FQ" && !deferredFlush ? "DMA" : type;
 }
 
+/** Whether a user may ask for a type: devices and their driver may leave no choice (EINVAL). */
+export function mayRequest(question: DefaultTypeQuestion, request: TypeRequest): boolean {
+  const only = question.untrusted ? "DMA" : question.required;
+  return request === "auto" || only === undefined || request === only;
+}
+
 /** The request in what was written to the file; undefined (EINVAL) for anything else. */
 export function parseTypeRequest(text: string): TypeRequest | undefined {
   // sysfs_streq(): one newline at the end does not count.
@@ -62,8 +68,16 @@ export function parseTypeRequest(text: string): TypeRequest | undefined {
  */
 export type TypeSwitch = "live" | "replace" | "busy";
 
-/** `inUse`: a driver is bound to a device of the group, or the group has an owner. */
-export function typeSwitch(from: DomainType, to: DefaultDomainType, inUse: boolean): TypeSwitch {
-  if (from === "DMA" && to === "DMA-FQ") return "live";
+/**
+ * `inUse`: a driver is bound to a device of the group, or the group has an owner. Only who asks for
+ * DMA-FQ by name gets it live: `auto` takes a new domain even where it comes to the same.
+ */
+export function typeSwitch(
+  from: DomainType,
+  to: DefaultDomainType,
+  request: TypeRequest,
+  inUse: boolean,
+): TypeSwitch {
+  if (from === "DMA" && to === "DMA-FQ" && request === "DMA-FQ") return "live";
   return inUse ? "busy" : "replace";
 }

@@ -80,13 +80,14 @@ test("the type file takes four words, with or without a newline", () => {
   }
 });
 
-test("only DMA to DMA-FQ is live; all else needs the group unused", () => {
+test("only DMA to DMA-FQ, asked for by name, is live; all else needs the group unused", () => {
   const types = ["identity", "DMA", "DMA-FQ"] as const;
   for (const from of types) {
     for (const to of types) {
       const live = from === "DMA" && to === "DMA-FQ";
-      expect(typeSwitch(from, to, true)).toBe(live ? "live" : "busy");
-      expect(typeSwitch(from, to, false)).toBe(live ? "live" : "replace");
+      expect(typeSwitch(from, to, to, true)).toBe(live ? "live" : "busy");
+      expect(typeSwitch(from, to, to, false)).toBe(live ? "live" : "replace");
+      expect(typeSwitch(from, to, "auto", true)).toBe("busy");
     }
   }
 });
@@ -100,6 +101,19 @@ test("all devices of a group are in its default domain", () => {
     "blocked",
   ]);
   expect(driver.live.size).toBe(0);
+});
+
+test("a type that the devices do not allow is refused, and auto is what they do allow", () => {
+  const untrusted = setUp({ defaultType: { wanted: "DMA-FQ", untrusted: true } });
+  const required = { wanted: "DMA", untrusted: false, required: "identity" } as const;
+  for (const [all, only, others] of [
+    [untrusted, "DMA", ["DMA-FQ", "identity"]],
+    [setUp({ defaultType: required }), "identity", ["DMA", "DMA-FQ"]],
+  ] as const) {
+    for (const other of others) expect(all.setType(other)).toBe(false);
+    for (const request of [only, "auto"] as const) expect(all.setType(request)).toBe(true);
+    expect(all.group.type).toBe(only);
+  }
 });
 
 test("a live switch keeps the domain, and stays strict when the queue cannot be built", () => {

@@ -13,6 +13,7 @@ import {
   chooseDefaultType,
   type DefaultDomainType,
   type DefaultTypeQuestion,
+  mayRequest,
   type TypeRequest,
   typeSwitch,
 } from "./default-domain.js";
@@ -141,8 +142,8 @@ export function* releaseOwnership(cpu: Cpu, group: IommuGroup): Routine {
 }
 
 /**
- * A write to the group's `type` file. Returns false (EPERM) when the group is in use and the
- * type cannot flip live. `startFlushQueue` builds the flush queue for a live switch; when it
+ * A write to the group's `type` file. Returns false when the group is in use and the type cannot
+ * flip live (EPERM), or when its devices are for another type only (EINVAL). `startFlushQueue` builds the flush queue for a live switch; when it
  * returns false, so does this and the domain stays strict.
  */
 export function* setGroupType(
@@ -152,9 +153,10 @@ export function* setGroupType(
   startFlushQueue: (cpu: Cpu, domain: PagingDomain) => Routine<boolean>,
   endDomain: DomainEnd = nothingToEnd,
 ): Routine<boolean> {
+  if (!mayRequest(group.defaultType, request)) return false;
   const wanted = request === "auto" ? group.defaultType.wanted : request;
   const to = chooseDefaultType({ ...group.defaultType, wanted });
-  switch (typeSwitch(group.type, to, isInUse(group))) {
+  switch (typeSwitch(group.type, to, request, isInUse(group))) {
     case "busy":
       return false;
     case "live": {
