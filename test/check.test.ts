@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
+  type Ended,
   expectRefusal,
   interruptWhen,
   iommukit,
@@ -64,8 +65,32 @@ describe("iommukit check", () => {
     // More steps of one CPU than it has: it waits, or is done, before they are over.
     saved.schedule.steps = new Array(200).fill("cpu0");
     put("old.json", JSON.stringify(saved));
-    const says = /is cpu0's, who cannot go there: .* has changed/;
+    const says = /old\.json: what was saved does not fit: step \d+ is cpu0's, who cannot go there/;
     expectRefusal(iommukit(["check", "--replay", file]), says);
+  });
+
+  it("plays no counterexample back that does not show what it says", () => {
+    const file = inFolder("shown.json");
+    iommukit(["check", "--mutant", mutant, "--save", file]);
+    const saved = JSON.parse(readFileSync(file, "utf8"));
+    const { message, schedule } = saved;
+    const { steps } = schedule;
+    const played = (change: object): Ended =>
+      iommukit(["check", "--replay", put("edited.json", JSON.stringify({ ...saved, ...change }))]);
+    for (const left of [[], steps.slice(0, 10)]) {
+      const cut = played({ schedule: { ...schedule, steps: left } });
+      const says = `edited.json: the saved violation did not appear \\(${message}\\): the schedule of`;
+      expectRefusal(
+        cut,
+        new RegExp(`${says} ${left.length} steps ends before the execution does;`),
+      );
+    }
+    expectRefusal(played({ memoryModel: "tso" }), /does not fit: step \d+/);
+    expectRefusal(played({ harness: "none" }), /edited\.json: no harness is called "none"/);
+    expectRefusal(played({ mutant: "none" }), /edited\.json: no mutant is called "none"/);
+    const other = played({ message: "another rule" });
+    expect(other).toMatchObject({ code: 1, stdout: expect.stringContaining(message) });
+    expect(other.stderr).toMatch(/^iommukit: .*breaks another rule than the saved one .*\n$/);
   });
 
   it("never calls a search clean that was cut short", () => {
@@ -151,10 +176,40 @@ describe("iommukit check refuses, in one line and without a search", () => {
     expect(readdirSync(folder).filter((name) => name.startsWith("all.json"))).toEqual([]);
   });
 
-  it("a counterexample that it has not saved", () => {
-    const file = put("other.json", '{"iommukit":"counterexample 1"}');
-    expectRefusal(iommukit(["check", "--replay", file]), /other\.json: harness/);
+  const counterexample = {
+    iommukit: "counterexample 1",
+    harness: "rcu-call",
+    memoryModel: "sc",
+    message: "none",
+    schedule: { steps: ["cpu0"], picks: [] },
+  };
+  const steps = new Array(4001).fill("cpu0");
+  const damaged: [string, object, RegExp][] = [
+    ["of another version", { iommukit: "counterexample 2" }, /iommukit: .*counterexample 1/],
+    ["without a schedule", { schedule: undefined }, /schedule: .* undefined/],
+    ["under no model", { memoryModel: "pso" }, /memoryModel: .*"sc"\|"tso"\|"weak"/],
+    ["with more steps than any", { schedule: { steps, picks: [] } }, /schedule\.steps: .*4000/],
+    [
+      "with a step that is no name",
+      { schedule: { steps: [1], picks: [] } },
+      /schedule\.steps\.0: /,
+    ],
+    ["with more than it saves", { more: 1 }, /Unrecognized key: "more"/],
+  ];
+  const replays = damaged.map(([name, change]) => {
+    const file = put(`${name}.json`, JSON.stringify({ ...counterexample, ...change }));
+    return ["check", "--replay", file];
   });
+  const replayed = together(replays, { cwd: folder });
+
+  it.each(damaged.map((one, index) => [...one, replays[index]] as const))(
+    "a counterexample %s",
+    (name, _change, says, args) => {
+      const { stderr } = replayed(args);
+      expectRefusal(replayed(args), says);
+      expect(stderr).toContain(`${name}.json: `);
+    },
+  );
 
   it("a --state that is of another search, complete, or of other code", () => {
     const state = ["--state", inFolder("short.json")];
@@ -164,9 +219,10 @@ describe("iommukit check refuses, in one line and without a search", () => {
     expectRefusal(iommukit(other), /is a search of rcu-call with --memory-model sc and no mutant/);
     const changed = text.replaceAll(/"chosen": "[^"]*"/g, '"chosen": "nobody"');
     const damaged = put("changed.json", changed);
-    expectRefusal(iommukit([...one, "--state", damaged]), /the saved search does not fit/);
+    const says = /changed\.json: what was saved does not fit: nobody here is called "nobody"/;
+    expectRefusal(iommukit([...one, "--state", damaged]), says);
     const many = iommukit([...one, "--state", damaged, "--workers", "2"]);
-    expectRefusal(many, /the saved search does not fit/);
+    expectRefusal(many, says);
     expect(iommukit([...one, ...state]).stdout).toMatch(/clean and complete/);
     expectRefusal(iommukit([...one, ...state]), /that search is complete; give another --state/);
   });

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, statSync } from "no
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, it } from "vitest";
+import { COMMANDS } from "../src/cli/commands.js";
 import {
   bin,
   captureText,
@@ -220,7 +221,12 @@ describe("output", () => {
     expectRefusal(ended, /standard output: writing failed \(ENOSPC\); write it elsewhere/);
   });
 
-  const helps = [["--help"], ["-h"], ["help"], ["replay", "--help"], ["help", "replay"]];
+  const all = COMMANDS.map(({ name }) => [name, "--help"]);
+  const below = [
+    ["help", "replay"],
+    ["simulate", "nvme", "--help"],
+  ];
+  const helps = [["--help"], ["-h"], ["help"], ...all, ...below];
   const versions = [["--version"], ["-V"]];
   const ended = together([...helps, ...versions]);
 
@@ -229,6 +235,11 @@ describe("output", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/^Usage: iommukit /);
     if (args.includes("replay")) expect(stdout).toMatch(/--commands <file>/);
+    // Of every command, and of nothing else: the same codes for the same.
+    const codes = /\nExit codes: 0 done,.* 2 usage or input error, 130 stopped by Ctrl-C\.\n$/;
+    if (args.some((arg) => COMMANDS.some(({ name }) => name === arg))) {
+      expect(stdout).toMatch(codes);
+    } else expect(stdout).not.toContain("Exit codes");
   });
 
   it.each(versions.map((args) => ({ args })))("tells its version: $args", ({ args }) => {

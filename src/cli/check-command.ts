@@ -8,10 +8,12 @@ import {
   loadMutant,
   MUTANTS,
   type Mutant,
+  type Narration,
 } from "#explore";
 import type { MemoryModel } from "#machine";
-import { loadCounterexample, type SavedCounterexample, saveCounterexample } from "./check-file.js";
+import { errorOf, loadCounterexample, saveCounterexample } from "./check-file.js";
 import { harnessesOf, harnessNamed, mutantNamed, type Named, parseNames } from "./check-names.js";
+import { tellReplay } from "./check-replay.js";
 import { runCheck, type SearchFlags, WALKS } from "./check-search.js";
 import { mutantLine, narrationTable, reportLine } from "./check-text.js";
 import { parseCount } from "./count.js";
@@ -37,7 +39,6 @@ type Explore = Pick<
 /** Errors of a search that say what to do about them. */
 const TOLD: ReadonlySet<string> = new Set([
   "NondeterminismError",
-  "DivergedError",
   "MutantError",
   "HarnessModuleError",
 ]);
@@ -77,7 +78,6 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
       "\nA module of your own: iommukit check ./my-harness.js, which exports harnesses " +
         "(docs/concurrency/writing-a-harness.md)",
     )
-    .addHelpText("after", "\nExit codes: 0 nothing found, 1 a rule is broken, 2 usage error.")
     .action(async (names: string[], flags: CheckFlags) => {
       setExitCode(await checkCommand(names, flags));
     });
@@ -92,7 +92,7 @@ async function checkCommand(words: readonly string[], flags: CheckFlags): Promis
     }
     if (flags.replay !== undefined) {
       refuseCompany("replay", "takes harness, model and fault from its file", named.names, flags);
-      return await replay(flags.replay, named, flags);
+      return await replay(flags.replay, named, flags.json === true);
     }
     refuseCombinations(flags);
     return await checkAll(named, flags);
@@ -208,15 +208,18 @@ function modelsFor(
   return mutant === undefined || url !== undefined ? memoryModels : [mutant.memoryModel];
 }
 
-async function replay(path: string, named: Named, flags: CheckFlags): Promise<number> {
-  const saved: SavedCounterexample = loadCounterexample(path);
-  const mutant = saved.mutant === undefined ? undefined : mutantNamed(saved.mutant);
-  const explore = await exploreOf(mutant);
-  const harness = harnessNamed(saved.harness, await harnessesOf(named, explore, mutant), named);
-  const narration = explore.narrate(harness, saved.memoryModel, saved.schedule);
-  if (flags.json) console.log(JSON.stringify({ ...saved, narration }, undefined, 2));
-  else console.log(narrationTable(narration));
-  return narration.message === undefined ? 0 : 1;
+async function replay(path: string, named: Named, isJson: boolean): Promise<number> {
+  const saved = loadCounterexample(path);
+  let narration: Narration;
+  try {
+    const mutant = saved.mutant === undefined ? undefined : mutantNamed(saved.mutant);
+    const explore = await exploreOf(mutant);
+    const harness = harnessNamed(saved.harness, await harnessesOf(named, explore, mutant), named);
+    narration = explore.narrate(harness, saved.memoryModel, saved.schedule);
+  } catch (error) {
+    throw errorOf(path, error);
+  }
+  return tellReplay(path, saved, narration, isJson);
 }
 
 function list(harnesses: readonly Harness[], { json }: CheckFlags): number {

@@ -5,7 +5,7 @@
 
 import { existsSync } from "node:fs";
 import { z } from "zod";
-import type { Schedule, SearchResult, SearchState } from "#explore";
+import { EVENTS_MAX, type Schedule, type SearchResult, type SearchState } from "#explore";
 import type { MemoryModel } from "#machine";
 import { UsageError } from "./errors.js";
 import { readSmallFile } from "./small-file.js";
@@ -29,8 +29,8 @@ const savedSchema = z.strictObject({
   mutant: z.string().optional(),
   message: z.string(),
   schedule: z.strictObject({
-    steps: z.array(z.string()),
-    picks: z.array(z.int().min(0)),
+    steps: z.array(z.string()).max(EVENTS_MAX),
+    picks: z.array(z.int().min(0)).max(EVENTS_MAX),
   }),
 });
 
@@ -44,7 +44,7 @@ export interface SavedSearch {
 const stackSchema = z.array(
   z.strictObject({
     chosen: z.string(),
-    pick: z.tuple([z.int(), z.int()]),
+    pick: z.tuple([z.int().min(0), z.int().min(-1)]),
     toExplore: z.array(z.string()),
     explored: z.array(z.string()),
     isFrozen: z.boolean(),
@@ -99,6 +99,14 @@ export function loadSearch(path: string): SavedSearch | undefined {
 export function loadCounterexample(path: string): SavedCounterexample {
   const loaded = load(path, savedSchema);
   return { ...loaded, mutant: loaded.mutant };
+}
+
+/** What does not fit the code, or names what there is not, is the file's: says so. */
+export function errorOf(path: string, error: unknown): unknown {
+  // By name: that of a mutated build is another class.
+  const isMisfit = error instanceof Error && error.name === "DivergedError";
+  const isFile = isMisfit || error instanceof UsageError;
+  return isFile ? new UsageError(`${path}: ${error.message}`) : error;
 }
 
 function asText(content: object): string {

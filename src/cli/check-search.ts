@@ -12,7 +12,7 @@ import type {
   SearchState,
 } from "#explore";
 import type { MemoryModel } from "#machine";
-import { loadSearch, type SavedSearch, saveSearch } from "./check-file.js";
+import { errorOf, loadSearch, type SavedSearch, saveSearch } from "./check-file.js";
 import { InterruptedError, UsageError } from "./errors.js";
 import { createProgress } from "./progress.js";
 import { WholeFile } from "./whole-file.js";
@@ -49,12 +49,15 @@ export async function runCheck(
   const progress = createProgress();
   progress.beginCount(`${harness.name} ${memoryModel}: executions`);
   try {
-    const check = await explore.checkLong(harness, {
+    const options: LongCheckOptions = {
       ...optionsOf(flags),
       memoryModel,
       signal,
       ...(state !== undefined && { state }),
       onExplored: (executions) => progress.update(executions),
+    };
+    const check = await explore.checkLong(harness, options).catch((error) => {
+      throw path === undefined ? error : errorOf(path, error);
     });
     progress.stop();
     return ended(check, flags, file, signal);

@@ -14,6 +14,8 @@ export interface CommandEntry {
   /** Options and arguments as the list of commands shows them. */
   readonly takes: string;
   readonly description: string;
+  /** When the exit code is 1; a command without never ends so. */
+  readonly problem?: string;
   readonly load: () => Promise<DefineCommand>;
 }
 
@@ -22,6 +24,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "replay",
     takes: " [options] <capture>",
     description: "replay a capture of DMA mappings in each mode and compare the modes",
+    problem: "maps failed or devices' accesses faulted",
     load: async () => (await import("./replay-command.js")).defineReplay,
   },
   {
@@ -46,18 +49,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     name: "explain",
     takes: " [options] [input...]",
     description: "explain SMMUv3 events, commands, STEs, CDs, PTEs and kernel log lines",
+    problem: "it tells of a fault",
     load: async () => (await import("./explain-command.js")).defineExplain,
   },
   {
     name: "walk",
     takes: " [options] <dump>",
     description: "walk the SMMUv3 tables in a memory dump: one address, or all mappings",
+    problem: "the address faults",
     load: async () => (await import("./walk-command.js")).defineWalk,
   },
   {
     name: "check",
     takes: " [options] [harness...]",
     description: "explore the interleavings and memory reorderings of the stack's protocols",
+    problem: "a rule is broken or a goal missed; with --replay: as saved",
     load: async () => (await import("./check-command.js")).defineCheck,
   },
   {
@@ -67,6 +73,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./doctor.js")).defineDoctor,
   },
 ];
+
+/** What the help of a command says of its exit codes: the same of all. */
+export function exitCodes({ problem }: CommandEntry): string {
+  const one = problem === undefined ? "" : ` 1 ${problem},`;
+  return `\nExit codes: 0 done,${one} 2 usage or input error, 130 stopped by Ctrl-C.`;
+}
 
 /** The command that a command line is about; undefined when it names none that there is. */
 export function namedCommand(args: readonly string[]): CommandEntry | undefined {

@@ -65,7 +65,6 @@ export function defineExplain(command: Command, setExitCode: (code: number) => v
     .option("--device <name>", "the device in the capture, 0000:01:00.0 (default: by stream id)")
     .option("--at <seconds>", "when it faulted, by the capture's clock", parseSeconds)
     .option("--json", "print JSON: an array, one object for each structure or message")
-    .addHelpText("after", "\nExit codes: 0 nothing wrong, 1 it tells of a fault, 2 input error.")
     .action(async (input: string[], flags: ExplainFlags) => {
       setExitCode(await explainCommand(input, flags));
     });

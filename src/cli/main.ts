@@ -5,7 +5,7 @@
 
 import { createRequire } from "node:module";
 import { Command, CommanderError, Help } from "commander";
-import { COMMANDS, namedCommand } from "./commands.js";
+import { COMMANDS, exitCodes, namedCommand } from "./commands.js";
 import { EXIT_INTERRUPTED, InterruptedError, UsageError } from "./errors.js";
 import { printable } from "./printable.js";
 
@@ -52,9 +52,12 @@ async function createProgram(
     // Said by `report`, in one line.
     .configureOutput({ outputError: () => {}, writeErr: () => {} });
   const named = namedCommand(args);
-  for (const { name, description } of COMMANDS) {
+  for (const entry of COMMANDS) {
+    const { name, description } = entry;
     const command = program.command(name).description(description);
-    if (name === named?.name) (await named.load())(command, setExitCode);
+    if (entry === named) (await named.load())(command, setExitCode);
+    // Also where its own commands are helped with.
+    command.addHelpText("afterAll", exitCodes(entry));
   }
   // In the list of commands: those that are not loaded do not know it themselves.
   const takes = new Map(COMMANDS.map((entry) => [entry.name, entry.takes]));

@@ -69,7 +69,6 @@ export function defineWalk(command: Command, setExitCode: (code: number) => void
     .option("--all", "list all mappings, of --sid or of every stream")
     .option("--merge", "with --all: join what is contiguous")
     .option("--json", "print JSON; with --all one object on each line")
-    .addHelpText("after", "\nExit codes: 0 translated or listed, 1 it faults, 2 input error.")
     .action(async (dump: string, flags: WalkFlags) => {
       setExitCode(await walkCommand(dump, flags));
     });

@@ -11,7 +11,7 @@
  */
 
 import type { ExploredMachine } from "#machine";
-import { DivergedError } from "./schedule.js";
+import { diverged, processCalled } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
 import { SleepSets } from "./sleep.js";
 import { LANES, LANES_LG2, type Race, Trace } from "./trace.js";
@@ -122,7 +122,7 @@ export class DporScheduler implements SearchScheduler {
     return process;
   }
 
-  pick(machine: ExploredMachine, _process: number, count: number): number {
+  pick(machine: ExploredMachine, process: number, count: number): number {
     const state = machine.eventCount;
     if (this.#detour?.state === state) {
       this.#pickedInDetour = true;
@@ -131,6 +131,10 @@ export class DporScheduler implements SearchScheduler {
     if (this.#pickCount[state] === 0) {
       this.#pickCount[state] = count;
       this.#pickOutcome[state] = 0;
+    }
+    if (this.#pickOutcome[state] >= count) {
+      const { name } = machine.processes.list[process];
+      throw diverged(`in step ${state + 1} ${name} chooses what there is not`);
     }
     return this.#pickOutcome[state];
   }
@@ -153,11 +157,7 @@ export class DporScheduler implements SearchScheduler {
       this.#sleep.numbered[state] = machine.locations.count;
       if (((this.#enabled[state] >>> this.#chosen[state]) & 1) === 0) {
         const { name } = machine.processes.list[this.#chosen[state]];
-        throw new DivergedError(
-          `the saved search has ${name} go at step ${state + 1}, who cannot go there: ` +
-            "the harness or the code that it runs has changed since it was saved; " +
-            "begin that search anew",
-        );
+        throw diverged(`step ${state + 1} is ${name}'s, who cannot go there`);
       }
     }
     const detour = this.#detour;
@@ -205,12 +205,12 @@ export class DporScheduler implements SearchScheduler {
    */
   load(machine: ExploredMachine, entries: readonly StackEntry[]): Detour[] {
     const numbers = (names: readonly string[]): number[] =>
-      names.map((name) => machine.processes.numberFor(name));
+      names.map((name) => processCalled(machine, name));
     const setOf = (names: readonly string[]): number =>
       numbers(names).reduce((set, process) => set | (1 << process), 0);
     const detours: Detour[] = [];
     for (const [state, entry] of entries.entries()) {
-      this.#chosen[state] = machine.processes.numberFor(entry.chosen);
+      this.#chosen[state] = processCalled(machine, entry.chosen);
       [this.#pickOutcome[state], this.#pickCount[state]] = entry.pick;
       this.#toExplore[state] = setOf(entry.toExplore);
       this.#explored[state] = setOf(entry.explored);

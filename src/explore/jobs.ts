@@ -46,7 +46,7 @@ export function localRunner(harness: Harness, stop: AbortSignal): Runner {
     async run(job, onExplored) {
       const scheduler = new DporScheduler(job.eventsMax);
       const search = new Search(harness, scheduler, job);
-      if (job.stack.length > 0) resume(search, scheduler, job.stack);
+      if (job.stack.length > 0) search.resume(scheduler, job.stack);
       await runSearch(search, stop, onExplored);
       const left = search.isExhausted ? undefined : scheduler.save(search.machine);
       return { result: search.result(), left };
@@ -65,17 +65,6 @@ export async function runSearch(
     onExplored(search.explored);
     await nextTurn();
     if (stop.aborted) break;
-  }
-}
-
-function resume(search: Search, scheduler: DporScheduler, stack: readonly StackEntry[]): void {
-  try {
-    search.resume(scheduler, stack);
-  } catch (error) {
-    throw new DivergedError(
-      `the saved search does not fit (${(error as Error).message}): the harness has changed ` +
-        "since it was saved; begin that search anew",
-    );
   }
 }
 

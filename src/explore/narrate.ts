@@ -30,12 +30,15 @@ export interface Narration {
   readonly steps: readonly NarratedStep[];
   /** What the execution broke; undefined if nothing. */
   readonly message: string | undefined;
+  /** The execution came to its end; false where only the schedule did. */
+  readonly isOver: boolean;
 }
 
 export function narrate(harness: Harness, memoryModel: MemoryModel, schedule: Schedule): Narration {
   const machine = exploredMachine({ ...harness.machine, memoryModel });
   const narrator = new Narrator(machine, schedule);
   let message: string | undefined;
+  let isOver = false;
   try {
     machine.reset();
     const scenario = harness.setup(machine, () => {});
@@ -43,8 +46,7 @@ export function narrate(harness: Harness, memoryModel: MemoryModel, schedule: Sc
     machine.afterEvent = scenario.atEachStep;
     machine.explore(narrator);
     const waiting = machine.unfinished();
-    // A schedule of other code may end before the execution does.
-    const isOver = machine.enabled() === 0;
+    isOver = machine.enabled() === 0;
     if (isOver && waiting.length > 0) message = `nobody can go on: ${waiting.join("; ")}`;
     else if (isOver) scenario.atEnd?.();
   } catch (error) {
@@ -55,7 +57,7 @@ export function narrate(harness: Harness, memoryModel: MemoryModel, schedule: Sc
   const agents = machine.processes.list
     .filter((process) => process.kind === ProcessKind.agent)
     .map((process) => process.name);
-  return { agents, steps: narrator.steps, message };
+  return { agents, steps: narrator.steps, message, isOver };
 }
 
 interface Announced {

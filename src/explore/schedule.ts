@@ -19,10 +19,25 @@ export function scheduleOf(machine: ExploredMachine): Schedule {
   return { steps, picks: [...machine.picks] };
 }
 
-/** The same schedule had another outcome: the harness, or its code, is not what it was. */
+/** What was saved does not fit: it is damaged, or the harness, or its code, is not what it was. */
 export class DivergedError extends Error {
   override readonly name = "DivergedError";
   readonly code = "DIVERGED";
+}
+
+/** `what` of a saved schedule or search it is that does not fit. */
+export function diverged(what: string): DivergedError {
+  return new DivergedError(
+    `what was saved does not fit: ${what}; it is damaged, or the harness or its code has changed ` +
+      "since; make it anew",
+  );
+}
+
+/** The process that a saved schedule or search calls `name`, as this machine numbers it. */
+export function processCalled(machine: ExploredMachine, name: string): number {
+  const process = machine.processes.numberFor(name);
+  if (process >= 0) return process;
+  throw diverged(`nobody here is called "${name}"`);
 }
 
 /** Plays a schedule back; at its end the execution is left where it is. */
@@ -42,10 +57,7 @@ export class Replayer implements Chooser {
     const enabled = machine.enabled();
     const process = machine.processes.named(name);
     if (process >= 0 && ((enabled >>> process) & 1) === 1) return process;
-    throw new DivergedError(
-      `step ${machine.eventCount + 1} of the schedule is ${name}'s, who cannot go there: ` +
-        "the harness or the code that it runs has changed since the schedule was made",
-    );
+    throw diverged(`step ${machine.eventCount + 1} is ${name}'s, who cannot go there`);
   }
 
   performed(machine: ExploredMachine, process: number): void {
@@ -59,7 +71,13 @@ export class Replayer implements Chooser {
     this.fingerprint = hash;
   }
 
-  pick(_machine: ExploredMachine, _process: number, count: number): number {
-    return Math.min(this.#schedule.picks[this.#picked++] ?? 0, count - 1);
+  pick(machine: ExploredMachine, process: number, count: number): number {
+    const outcome = this.#schedule.picks[this.#picked++];
+    if (outcome < count) return outcome;
+    const { name } = machine.processes.list[process];
+    const pick = outcome === undefined ? "none is left" : `it is ${outcome}`;
+    throw diverged(
+      `in step ${machine.eventCount + 1} ${name} chooses from ${count}, and ${pick} in \`picks\``,
+    );
   }
 }

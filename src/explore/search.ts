@@ -102,10 +102,12 @@ export class Search {
     this.harness.setup(machine, this.#reach);
     for (const detour of scheduler.load(machine, stack)) {
       scheduler.beginDetour(detour);
-      // What an event breaks was found when it was explored.
       try {
         this.#play(scheduler);
-      } catch {}
+      } catch (error) {
+        // What an event breaks was found when it was explored.
+        if (error instanceof DivergedError) throw error;
+      }
       scheduler.endDetour();
     }
   }
@@ -180,17 +182,26 @@ export class Search {
   #repeat(): void {
     const depth = this.machine.eventCount;
     const schedule = scheduleOf(this.machine);
-    const prints = [0, 1].map(() => {
-      const replayer = new Replayer(schedule);
-      this.#play(replayer);
-      return replayer.fingerprint;
-    });
-    if (prints[0] !== prints[1] || this.machine.eventCount !== depth) {
+    const [first, second] = [0, 1].map(() => this.#fingerprintOf(schedule));
+    if (first !== second || typeof first === "string" || this.machine.eventCount !== depth) {
+      const error = [first, second].find((print) => typeof print === "string");
       throw new NondeterminismError(
         `harness ${this.harness.name} is not deterministic: the same schedule of ${depth} events ` +
-          "touched other things the second time; look for state that `setup` does not build anew",
+          `${error === undefined ? "touched other things" : `failed (${error})`} the second time; ` +
+          "look for state that `setup` does not build anew",
       );
     }
+  }
+
+  /** Hash of what a schedule touches, or why it cannot be played. */
+  #fingerprintOf(schedule: Schedule): number | string {
+    const replayer = new Replayer(schedule);
+    try {
+      this.#play(replayer);
+    } catch (error) {
+      return messageOf(error);
+    }
+    return replayer.fingerprint;
   }
 
   /** What came of it so far. */

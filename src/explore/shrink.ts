@@ -8,7 +8,7 @@
 import { type ExploredMachine, exploredMachine, type MemoryModel } from "#machine";
 import { FollowingChooser } from "./following.js";
 import type { Harness } from "./harness.js";
-import { type Schedule, scheduleOf } from "./schedule.js";
+import { processCalled, type Schedule, scheduleOf } from "./schedule.js";
 import type { Violation } from "./search.js";
 
 /** Attempts, each an execution: enough for schedules of some hundred steps in about a second. */
@@ -111,7 +111,7 @@ function numbersOf(machine: ExploredMachine, harness: Harness, schedule: Schedul
   // A first run makes the machine know its agents; buffers and interrupts are met on the way.
   machine.reset();
   harness.setup(machine, () => {});
-  return schedule.steps.map((name) => machine.processes.numberFor(name));
+  return schedule.steps.map((name) => processCalled(machine, name));
 }
 
 /** Schedules with two blocks of one process moved together, or with a block left out. */

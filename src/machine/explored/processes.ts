@@ -58,18 +58,21 @@ export class Processes {
 
   /**
    * As `named`, and a number for one that was not met yet, from what its name says: schedules
-   * of another search name buffers and interrupts that this one will come to.
+   * of another search name buffers and interrupts that this one will come to. -1 where no process
+   * can be called that.
    */
   numberFor(name: string): number {
     const known = this.named(name);
     if (known >= 0) return known;
+    if (this.list.length >= PROCESSES_MAX) return -1;
     const buffer = /^cpu(\d+) buffer(?: (\d+))?$/.exec(name);
     if (buffer !== null) {
-      const slot = buffer[2] === undefined ? 0 : Number(buffer[2]);
+      const slot = Number(buffer[2] ?? 0);
+      if (slot >= SLOTS_PER_AGENT) return -1;
       return this.ofDrain(Number(buffer[1]), slot, buffer[2] === undefined);
     }
     const interrupt = /^(.*) \((\d+)\.(\d+)\)$/.exec(name);
-    assert(interrupt !== null, `"${name}" names a process`);
+    if (interrupt === null || Number(interrupt[3]) >= SLOTS_PER_AGENT) return -1;
     return this.ofInterrupt(Number(interrupt[2]), Number(interrupt[3]), interrupt[1]);
   }
 
