@@ -5,13 +5,16 @@
 
 export { DmaAccess, type DmaFault, type DmaResult } from "#hardware/devices";
 export {
+  type CommandListener,
   createSystem,
   type DirectionName,
   MappingError,
   MODES,
   type Mode,
   type ReadResult,
+  type SmmuInstance,
   type System,
+  type SystemCounters,
   type SystemDevice,
   type SystemOptions,
 } from "#workloads";

@@ -11,6 +11,7 @@ const { folder, inFolder, put } = scratch();
 const COUNTER = `
   import { check } from "iommukit/explore";
   import { loneCell } from "iommukit/machine";
+  import { ONE } from "./add.mjs";
   const counter = (name, add) => ({
     name,
     title: "two CPUs count",
@@ -25,7 +26,7 @@ const COUNTER = `
   });
   export const counters = [
     counter("atomic", function* (cpu, cell) {
-      yield* cpu.fetchAdd(cell, 1);
+      yield* cpu.fetchAdd(cell, ONE);
     }),
     counter("torn", function* (cpu, cell) {
       const before = yield* cpu.load(cell);
@@ -33,6 +34,21 @@ const COUNTER = `
     }),
   ];
   export default counters[0];
+`;
+
+const ADD = "export const ONE = 1;\n";
+
+/** Faults of the file that the harness imports: one that fits, and two that do not. */
+const MUTANTS = `
+  export * from "./counters.mjs";
+  const mutant = (name, file, find) =>
+    ({ name, breaks: "nothing is added", harness: "atomic", memoryModel: "sc", file, find,
+       replace: "= 0;" });
+  export const mutants = [
+    mutant("adds-nothing", "./add.mjs", "= 1;"),
+    mutant("fits-nothing", "./add.mjs", "= 2;"),
+    mutant("of-no-file", "./gone.mjs", "= 1;"),
+  ];
 `;
 
 /** A harness of our own again, by way of two modules and the package's door. */
@@ -47,6 +63,7 @@ let counters: string;
 beforeAll(() => {
   mkdirSync(join(folder, "node_modules"));
   symlinkSync(root, join(folder, "node_modules", "iommukit"));
+  put("add.mjs", ADD);
   counters = put("counters.mjs", COUNTER);
 });
 
@@ -91,12 +108,36 @@ describe("iommukit check with a module's path", () => {
     expect(code).toBe(1);
   });
 
+  it("puts a module's own faults into its code", () => {
+    const mine = put("mutants.mjs", MUTANTS);
+    const save = ["--save", inFolder("own.json")];
+    for (const flags of [[], ["--workers", "2"]]) {
+      const found = iommukit(["check", mine, "--mutant", "adds-nothing", ...save, ...flags]);
+      expect(found.stdout).toMatch(/^atomic sc: VIOLATION; /);
+      expect(found.code).toBe(1);
+    }
+    const played = iommukit(["check", mine, "--replay", inFolder("own.json")]);
+    expect(played.stdout).toContain("nothing is lost");
+    expect(iommukit(["check", mine, "--list"]).stdout).toContain(
+      "  adds-nothing (atomic, sc): nothing is added\n",
+    );
+    const fits = iommukit(["check", mine, "--mutant", "fits-nothing"]);
+    expectRefusal(fits, /its text occurs 0 times in \S+add\.mjs/);
+    expectRefusal(iommukit(["check", mine, "--mutant", "of-no-file"]), /there is no \S+gone\.mjs/);
+  });
+
   const refused: readonly (readonly [what: string, source: string, says: RegExp])[] = [
     ["without a harness", "export const sum = 3;", /exports no harness/],
     ["that throws", 'throw new Error("of its own");', /cannot be loaded: of its own/],
     ["that is no module", "export const {", /cannot be loaded: /],
     ["with half a harness", 'export const half = { name: "half", setup() {} };', /needs a title/],
     ["with a name for no file", 'export const odd = { name: "../x", setup() {} };', /needs a name/],
+    [
+      "with half a mutant",
+      `${COUNTER} export const half = { name: "half", find: "a", replace: "b" };`,
+      /the mutant "half" needs "breaks"/,
+    ],
+    ["with a name twice", `${COUNTER} export const a = { ...counters[0] };`, /are called "atomic"/],
   ];
   const lines = refused.map((_, index) => ["check", inFolder(`refused${index}.mjs`)]);
   const asked = together(lines);

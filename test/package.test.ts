@@ -98,10 +98,9 @@ describe("the package", () => {
 
   it("contains what runs and what explains, no tests, sources or recordings", () => {
     expect(packed).toEqual(expect.arrayContaining(["package.json", "LICENSE", "README.md"]));
-    const others = packed.filter(
-      (path) =>
-        !/^(?:bin\/iommukit\.js|dist\/.*\.(?:js|d\.ts)|[A-Z]+(?:\.md)?|package\.json)$/.test(path),
-    );
+    const runs = /^(?:bin\/iommukit\.js|dist\/.*\.(?:js|d\.ts)|package\.json)$/;
+    const explains = /^(?:[A-Z]+(?:\.md)?|docs\/.*\.md|examples\/.*\.js)$/;
+    const others = packed.filter((path) => !runs.test(path) && !explains.test(path));
     expect(others).toEqual([]);
     expect(packed.filter((path) => /\.test\.|\/testing\//.test(path))).toEqual([]);
   });

@@ -6,13 +6,18 @@ import {
   type Counterexample,
   type Harness,
   loadMutant,
-  MUTANTS,
   type Mutant,
   type Narration,
 } from "#explore";
 import type { MemoryModel } from "#machine";
 import { errorOf, loadCounterexample, saveCounterexample } from "./check-file.js";
-import { harnessesOf, harnessNamed, mutantNamed, type Named, parseNames } from "./check-names.js";
+import {
+  harnessNamed,
+  mutantNamed,
+  mutatedHarnesses,
+  openShelf,
+  type Shelf,
+} from "./check-names.js";
 import { tellReplay } from "./check-replay.js";
 import { runCheck, type SearchFlags, WALKS } from "./check-search.js";
 import { mutantLine, narrationTable, reportLine } from "./check-text.js";
@@ -33,7 +38,7 @@ interface CheckFlags extends SearchFlags {
 /** The room, or the one of a mutated build. */
 type Explore = Pick<
   typeof import("#explore"),
-  "checkLong" | "HARNESSES" | "loadHarnesses" | "narrate"
+  "checkLong" | "HARNESSES" | "loadHarnessModule" | "narrate"
 >;
 
 /** Errors of a search that say what to do about them. */
@@ -85,17 +90,17 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
 
 async function checkCommand(words: readonly string[], flags: CheckFlags): Promise<number> {
   try {
-    const named = parseNames(words);
+    const { shelf, names } = await openShelf(words);
     if (flags.list) {
-      refuseCompany("list", "shows all harnesses and mutants", named.names, flags);
-      return list(await harnessesOf(named, await import("#explore"), undefined), flags);
+      refuseCompany("list", "shows all harnesses and mutants", names, flags);
+      return list(shelf, flags);
     }
     if (flags.replay !== undefined) {
-      refuseCompany("replay", "takes harness, model and fault from its file", named.names, flags);
-      return await replay(flags.replay, named, flags.json === true);
+      refuseCompany("replay", "takes harness, model and fault from its file", names, flags);
+      return await replay(flags.replay, shelf, flags.json === true);
     }
     refuseCombinations(flags);
-    return await checkAll(named, flags);
+    return await checkAll(names, shelf, flags);
   } catch (error) {
     // By name: those of a mutated build are other classes.
     if (error instanceof Error && TOLD.has(error.name)) throw new UsageError(error.message);
@@ -129,20 +134,24 @@ function refuseCombinations({ workers, state, seed, bound, twice }: CheckFlags):
   }
 }
 
-async function checkAll(named: Named, flags: CheckFlags): Promise<number> {
-  const mutant = flags.mutant === undefined ? undefined : mutantNamed(flags.mutant);
-  const explore = await exploreOf(mutant);
-  const harnesses = await harnessesOf(named, explore, mutant);
-  const searches = chosen(named, harnesses, mutant, flags.deep === true).map((harness) => ({
+async function checkAll(
+  names: readonly string[],
+  shelf: Shelf,
+  flags: CheckFlags,
+): Promise<number> {
+  const mutant = flags.mutant === undefined ? undefined : mutantNamed(flags.mutant, shelf);
+  const { explore, harnesses } = await loadBuild(shelf, mutant);
+  const mutated = harnesses.find(({ name }) => name === mutant?.harness);
+  const searches = chosen(names, { ...shelf, harnesses }, mutated, flags).map((harness) => ({
     harness,
-    models: modelsFor(harness, named, mutant, flags),
+    models: modelsFor(harness, mutated && mutant, flags),
   }));
   const isOne = searches.length === 1 && searches[0].models.length === 1;
   if (flags.state !== undefined && !isOne) {
     throw new UsageError("--state is of one search; name one harness and --memory-model");
   }
   if (flags.save !== undefined) new WholeFile("--save", flags.save).discard();
-  const searchFlags = { ...flags, module: named.url };
+  const searchFlags = { ...flags, module: shelf.url };
   const interruption = watchInterrupt();
   const reports: CheckReport[] = [];
   try {
@@ -152,7 +161,7 @@ async function checkAll(named: Named, flags: CheckFlags): Promise<number> {
         reports.push(report);
         if (!flags.json) console.log(reportLine(report));
         if (report.counterexample === undefined) continue;
-        tellCounterexample(report, report.counterexample, named, flags);
+        tellCounterexample(report, report.counterexample, shelf, flags);
         break;
       }
     }
@@ -168,7 +177,7 @@ async function checkAll(named: Named, flags: CheckFlags): Promise<number> {
 function tellCounterexample(
   { harness, memoryModel }: CheckReport,
   { message, schedule, narration }: Counterexample,
-  { path: module }: Named,
+  { path: module }: Shelf,
   { save, mutant, json }: CheckFlags,
 ): void {
   if (!json) console.log(narrationTable(narration));
@@ -178,43 +187,46 @@ function tellCounterexample(
   if (!json) console.log(`saved: iommukit check${from} --replay ${path}`);
 }
 
-async function exploreOf(mutant: Mutant | undefined): Promise<Explore> {
-  return mutant === undefined ? await import("#explore") : await loadMutant(mutant);
+/** The room and the harnesses, with the mutant in them if there is one. */
+async function loadBuild(
+  shelf: Shelf,
+  mutant: Mutant | undefined,
+): Promise<{ readonly explore: Explore; readonly harnesses: readonly Harness[] }> {
+  if (mutant === undefined) {
+    return { explore: await import("#explore"), harnesses: shelf.harnesses };
+  }
+  const explore = await loadMutant(mutant);
+  return { explore, harnesses: await mutatedHarnesses(shelf, explore, mutant) };
 }
 
+/** `mutated` is the harness that should find the mutant, if the shelf has it. */
 function chosen(
-  named: Named,
-  harnesses: readonly Harness[],
-  mutant: Mutant | undefined,
-  isDeep: boolean,
+  names: readonly string[],
+  shelf: Shelf,
+  mutated: Harness | undefined,
+  { deep }: CheckFlags,
 ): readonly Harness[] {
-  if (named.names.length > 0) {
-    return named.names.map((name) => harnessNamed(name, harnesses, named));
-  }
-  // A harness of somebody else's may find it or not: that is the question.
-  if (mutant !== undefined && named.url === undefined) {
-    return [harnessNamed(mutant.harness, harnesses, named)];
-  }
-  return harnesses.filter((harness) => isDeep || harness.isDeep !== true);
+  if (names.length > 0) return names.map((name) => harnessNamed(name, shelf));
+  if (mutated !== undefined) return [mutated];
+  return shelf.harnesses.filter((harness) => deep || harness.isDeep !== true);
 }
 
 function modelsFor(
   { memoryModels }: Harness,
-  { url }: Named,
   mutant: Mutant | undefined,
   flags: CheckFlags,
 ): readonly MemoryModel[] {
   if (flags.memoryModel !== undefined) return [flags.memoryModel];
-  return mutant === undefined || url !== undefined ? memoryModels : [mutant.memoryModel];
+  return mutant === undefined ? memoryModels : [mutant.memoryModel];
 }
 
-async function replay(path: string, named: Named, isJson: boolean): Promise<number> {
+async function replay(path: string, shelf: Shelf, isJson: boolean): Promise<number> {
   const saved = loadCounterexample(path);
   let narration: Narration;
   try {
-    const mutant = saved.mutant === undefined ? undefined : mutantNamed(saved.mutant);
-    const explore = await exploreOf(mutant);
-    const harness = harnessNamed(saved.harness, await harnessesOf(named, explore, mutant), named);
+    const mutant = saved.mutant === undefined ? undefined : mutantNamed(saved.mutant, shelf);
+    const { explore, harnesses } = await loadBuild(shelf, mutant);
+    const harness = harnessNamed(saved.harness, { ...shelf, harnesses });
     narration = explore.narrate(harness, saved.memoryModel, saved.schedule);
   } catch (error) {
     throw errorOf(path, error);
@@ -222,21 +234,25 @@ async function replay(path: string, named: Named, isJson: boolean): Promise<numb
   return tellReplay(path, saved, narration, isJson);
 }
 
-function list(harnesses: readonly Harness[], { json }: CheckFlags): number {
+function list({ harnesses, mutants }: Shelf, { json }: CheckFlags): number {
   if (json) {
-    console.log(JSON.stringify(harnesses.map(listed), undefined, 2));
+    const listed = harnesses.map((harness) => asListed(harness, mutants));
+    console.log(JSON.stringify(listed, undefined, 2));
     return 0;
   }
   for (const { name, title, memoryModels, isDeep } of harnesses) {
     console.log(`${name} (${memoryModels.join(", ")}${isDeep ? "; --deep" : ""}): ${title}`);
-    for (const mutant of MUTANTS) if (mutant.harness === name) console.log(mutantLine(mutant));
+    for (const mutant of mutants) if (mutant.harness === name) console.log(mutantLine(mutant));
   }
   return 0;
 }
 
 /** A harness and the mutants that it finds, as data. */
-function listed({ name, title, memoryModels, isDeep }: Harness): object {
-  const own = MUTANTS.filter(({ harness }) => harness === name);
+function asListed(
+  { name, title, memoryModels, isDeep }: Harness,
+  mutants: readonly Mutant[],
+): object {
+  const own = mutants.filter(({ harness }) => harness === name);
   return {
     name,
     title,

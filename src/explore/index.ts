@@ -13,6 +13,9 @@ export {
 } from "./check-harness.js";
 export { DporScheduler, type StackEntry } from "./dpor.js";
 export { ExhaustiveScheduler } from "./exhaustive.js";
+export { CommandConsumer } from "./hardware/command-consumer.js";
+export { FlatDomain } from "./hardware/flat-domain.js";
+export { TranslatingSmmu } from "./hardware/translating-smmu.js";
 export { check, type Harness, type Reach, type Scenario, ViolationError } from "./harness.js";
 export { findHarness, HARNESSES } from "./harnesses/index.js";
 export { type Answer, type Job, localRunner, type OnExplored, type Runner } from "./jobs.js";
@@ -25,7 +28,12 @@ export {
   patched,
 } from "./mutants/index.js";
 export { type NarratedStep, type Narration, narrate } from "./narrate.js";
-export { HarnessModuleError, loadHarnesses } from "./outside.js";
+export {
+  findMutantOf,
+  type HarnessModule,
+  HarnessModuleError,
+  loadHarnessModule,
+} from "./outside.js";
 export type { SearchState } from "./parallel.js";
 export { RandomWalkScheduler } from "./random-walk.js";
 export { DivergedError, Replayer, type Schedule } from "./schedule.js";

@@ -118,8 +118,14 @@ class Narrator extends Replayer {
 function changesOf(machine: ExploredMachine): string[] {
   const { footprint, locations, memory } = machine;
   const changes: string[] = [];
+  // Values are those after the event: of what it wrote, what it read before is not known any more.
+  const written = new Set<number>();
+  for (let at = 0; at < footprint.count; at++) {
+    if (footprint.isWrite[at]) written.add(footprint.locations[at]);
+  }
   for (let at = 0; at < footprint.count; at++) {
     const location = footprint.locations[at];
+    if (!footprint.isWrite[at] && written.has(location)) continue;
     const value = locations.valueOf(location, memory);
     if (value === "") continue;
     const name = locations.nameOf(location);

@@ -2,7 +2,8 @@
 
 import { parentPort } from "node:worker_threads";
 import type { FromWorker, Job, ToWorker } from "./jobs.js";
-import { findMutant, loadMutant } from "./mutants/index.js";
+import { loadMutant } from "./mutants/index.js";
+import { findMutantOf } from "./outside.js";
 
 const port = parentPort;
 if (port === null) throw new Error("search-worker.js is for worker threads");
@@ -21,7 +22,8 @@ port.on("message", async (message: ToWorker) => {
 });
 
 async function explore(job: Job) {
-  const mutant = job.mutant === undefined ? undefined : findMutant(job.mutant);
+  const { mutant: name, module } = job;
+  const mutant = name === undefined ? undefined : await findMutantOf(name, module);
   const room = mutant === undefined ? await import("./index.js") : await loadMutant(mutant);
   const harness = await harnessOf(job, room);
   if (harness === undefined) throw new Error(`no harness is called ${job.harness}`);
@@ -31,11 +33,9 @@ async function explore(job: Job) {
 
 async function harnessOf(
   { harness, module, mutant }: Job,
-  {
-    findHarness,
-    loadHarnesses,
-  }: Pick<typeof import("./index.js"), "findHarness" | "loadHarnesses">,
+  room: Pick<typeof import("./index.js"), "findHarness" | "loadHarnessModule">,
 ) {
-  if (module === undefined) return findHarness(harness);
-  return (await loadHarnesses(module, mutant)).find(({ name }) => name === harness);
+  if (module === undefined) return room.findHarness(harness);
+  const { harnesses } = await room.loadHarnessModule(module, mutant);
+  return harnesses.find(({ name }) => name === harness);
 }

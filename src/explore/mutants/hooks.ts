@@ -7,10 +7,12 @@
  */
 
 import { findMutant } from "./list.js";
-import { buildFolder, patched } from "./mutant.js";
+import { buildFolder, type Mutant, patched } from "./mutant.js";
 
 const MUTANT = /[?&]mutant=([\w-]+)/;
 const build = new URL(buildFolder()).href;
+/** Mutants that are not on the list, by name. */
+const others = new Map<string, Mutant>();
 
 interface Resolved {
   readonly url: string;
@@ -18,6 +20,11 @@ interface Resolved {
 
 type NextResolve = (specifier: string, context: object) => Promise<Resolved>;
 type NextLoad = (url: string, context: object) => Promise<object>;
+
+/** Called for each `register`. */
+export function initialize(other: Mutant | undefined): void {
+  if (other !== undefined) others.set(other.name, other);
+}
 
 export async function resolve(
   specifier: string,
@@ -37,7 +44,9 @@ function belongs(url: string): boolean {
 
 export async function load(url: string, context: object, next: NextLoad): Promise<object> {
   const name = MUTANT.exec(url)?.[1];
-  const mutant = name === undefined ? undefined : findMutant(name);
-  if (mutant === undefined || !url.startsWith(`${build}${mutant.file}?`)) return next(url, context);
+  const mutant = name === undefined ? undefined : (others.get(name) ?? findMutant(name));
+  if (mutant === undefined || !url.startsWith(`${new URL(mutant.file, build)}?`)) {
+    return next(url, context);
+  }
   return { format: "module", source: patched(mutant), shortCircuit: true };
 }
