@@ -148,7 +148,7 @@ export class FlushQueue {
     yield* cpu.fence("full");
     const ring = this.#rings[this.#isSingle ? 0 : cpu.id];
     cpu.irqDisable();
-    const word = yield* cpu.compareExchange(ring.lock.word, FREE, LOCKED);
+    const word = yield* cpu.compareExchange(ring.lock.word, FREE, LOCKED, "acquire");
     if (word !== FREE) yield* ring.lock.acquire(cpu);
     const finished = yield* cpu.load(this.#finished);
     if (!ring.isEmpty && ring.counters[ring.head] < finished) {
@@ -159,7 +159,7 @@ export class FlushQueue {
     ring.push(pfn, pages, counter, this.#takeTables(gather));
     this.#statistics.queued++;
     cpu.work(Work.flushQueueEntry);
-    yield* cpu.fetchAdd(ring.lock.word, -LOCKED);
+    yield* cpu.fetchAdd(ring.lock.word, -LOCKED, "release");
     cpu.irqEnable();
     if ((yield* cpu.load(this.#timerOn)) === 0) yield* this.#armTimer(cpu);
   }
@@ -193,6 +193,8 @@ export class FlushQueue {
   }
 
   *#flush(cpu: Cpu): Routine {
+    // A full barrier, other than the kernel's atomic64_inc(): who counts this flush as started
+    // must also see that the timer is off, or what it queues may wait for ever.
     yield* cpu.fetchAdd(this.#started, 1);
     yield* this.#domain.flushIotlbAll(cpu);
     yield* cpu.fetchAdd(this.#finished, 1);

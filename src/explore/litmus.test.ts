@@ -76,6 +76,43 @@ const TESTS: readonly Litmus[] = [
     allowed: none,
   },
   {
+    name: "SB with relaxed exchanges",
+    program: [
+      [["X", "x", 1, "c", "relaxed"], R("y", "a")],
+      [["X", "y", 1, "d", "relaxed"], R("x", "b")],
+    ],
+    // They act on memory at once, and loads are not early here.
+    asks: "a=0 b=0 c=0 d=0",
+    allowed: none,
+  },
+  {
+    name: "SB with relaxed atomics on other variables in between",
+    program: [
+      [W("x", 1), ["add", "p", 1, "c", "relaxed"], R("y", "a")],
+      [W("y", 1), ["add", "q", 1, "d", "relaxed"], R("x", "b")],
+    ],
+    asks: "a=0 b=0 c=0 d=0",
+    allowed: weak,
+  },
+  {
+    name: "SB with full atomics on other variables in between",
+    program: [
+      [W("x", 1), ["add", "p", 1, "c"], R("y", "a")],
+      [W("y", 1), ["add", "q", 1, "d"], R("x", "b")],
+    ],
+    asks: "a=0 b=0 c=0 d=0",
+    allowed: none,
+  },
+  {
+    name: "SB with compare-exchanges that fail in between",
+    program: [
+      [W("x", 1), ["cas", "p", 5, 6, "c"], R("y", "a")],
+      [W("y", 1), ["cas", "q", 5, 6, "d"], R("x", "b")],
+    ],
+    asks: "a=0 b=0 c=0 d=0",
+    allowed: weak,
+  },
+  {
     name: "SB with write fences",
     program: [
       [W("x", 1), wmb, R("y", "a")],
@@ -118,6 +155,52 @@ const TESTS: readonly Litmus[] = [
       [R("y", "a"), R("x", "b")],
     ],
     asks: "a=1 b=0",
+    allowed: none,
+  },
+  {
+    name: "MP with a relaxed atomic",
+    program: [
+      [W("x", 1), ["X", "y", 1, "c", "relaxed"]],
+      [R("y", "a"), R("x", "b")],
+    ],
+    asks: "a=1 b=0 c=0",
+    allowed: weak,
+  },
+  {
+    name: "MP with an acquiring atomic",
+    program: [
+      [W("x", 1), ["cas", "y", 0, 1, "c", "acquire"]],
+      [R("y", "a"), R("x", "b")],
+    ],
+    asks: "a=1 b=0 c=0",
+    allowed: weak,
+  },
+  {
+    name: "MP with a write fence and a relaxed atomic",
+    program: [
+      [W("x", 1), wmb, ["X", "y", 1, "c", "relaxed"]],
+      [R("y", "a"), R("x", "b")],
+    ],
+    asks: "a=1 b=0 c=0",
+    allowed: none,
+  },
+  {
+    name: "MP with a releasing atomic",
+    program: [
+      [W("x", 1), ["add", "y", 1, "c", "release"]],
+      [R("y", "a"), R("x", "b")],
+    ],
+    asks: "a=1 b=0 c=0",
+    allowed: none,
+  },
+  {
+    name: "MP behind a relaxed atomic",
+    program: [
+      [["X", "x", 1, "c", "relaxed"], W("y", 1)],
+      [R("y", "a"), R("x", "b")],
+    ],
+    // The exchange is visible at once; what is late is what comes before it.
+    asks: "a=1 b=0 c=0",
     allowed: none,
   },
   {
@@ -214,6 +297,13 @@ const TESTS: readonly Litmus[] = [
     name: "CoRR",
     program: [[W("x", 1)], [R("x", "a"), R("x", "b")]],
     asks: "a=1 b=0",
+    allowed: none,
+  },
+  {
+    name: "CoWW with a relaxed atomic",
+    program: [[W("x", 1), ["add", "x", 2, "a", "relaxed"]]],
+    final: ["x"],
+    asks: "a=0 x=1",
     allowed: none,
   },
   {

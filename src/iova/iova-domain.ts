@@ -63,12 +63,12 @@ export class IovaDomain implements IovaAllocator {
       takenPages = 1 << bin;
       const cache = this.#caches.of(cpu.id)[bin];
       cpu.irqDisable();
-      const word = yield* cpu.compareExchange(cache.lock.word, FREE, LOCKED);
+      const word = yield* cpu.compareExchange(cache.lock.word, FREE, LOCKED, "acquire");
       if (word !== FREE) yield* cache.lock.acquire(cpu);
       if (!cache.hasRange()) yield* this.#caches.refill(cpu, bin, cache);
       const cachedPfn = cache.loaded.pop(limitPfn - takenPages + 1);
       cpu.work(Work.magazine);
-      yield* cpu.fetchAdd(cache.lock.word, -LOCKED);
+      yield* cpu.fetchAdd(cache.lock.word, -LOCKED, "release");
       cpu.irqEnable();
       if (cachedPfn !== NO_IOVA) return cachedPfn;
     }
@@ -86,13 +86,13 @@ export class IovaDomain implements IovaAllocator {
     const bin = binOf(pages);
     const cache = this.#caches.of(cpu.id)[bin];
     cpu.irqDisable();
-    const word = yield* cpu.compareExchange(cache.lock.word, FREE, LOCKED);
+    const word = yield* cpu.compareExchange(cache.lock.word, FREE, LOCKED, "acquire");
     if (word !== FREE) yield* cache.lock.acquire(cpu);
     let excess: Magazine | undefined;
     if (!cache.hasRoom()) excess = yield* this.#caches.unload(cpu, bin, cache);
     cache.loaded.push(pfn);
     cpu.work(Work.magazine);
-    yield* cpu.fetchAdd(cache.lock.word, -LOCKED);
+    yield* cpu.fetchAdd(cache.lock.word, -LOCKED, "release");
     cpu.irqEnable();
     if (excess !== undefined) yield* this.#caches.giveBack(cpu, excess);
   }

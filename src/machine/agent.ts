@@ -23,6 +23,13 @@ import type { WorkCode } from "./work.js";
  */
 export type Fence = "full" | "write" | "read" | "device-write";
 
+/**
+ * How an atomic is ordered with what its CPU does around it, named after the suffixes of the
+ * kernel's atomics (Documentation/atomic_t.txt). Only a machine that reorders makes a difference,
+ * and x86's (`tso`) does not: every locked instruction is a full barrier there.
+ */
+export type AtomicOrder = "full" | "acquire" | "release" | "relaxed";
+
 export type CellTest = (value: number) => boolean;
 
 /** Work that a timer or a device starts on a CPU. At most one run of it is pending. */
@@ -39,21 +46,21 @@ export interface Agent {
   /** High half (unsigned) of the last 64-bit result. */
   hi: number;
 
-  // Shared variables. load and store are relaxed; the atomics order as the kernel's do:
-  // a successful compareExchange, exchange and fetch* are full barriers.
+  // Shared variables. load and store are relaxed; the atomics order as the kernel's do: full
+  // barriers, unless said otherwise. A compareExchange that fails orders nothing.
   load(cell: Cell): Step<number>;
   loadAcquire(cell: Cell): Step<number>;
   store(cell: Cell, value: number): Step<void>;
   storeRelease(cell: Cell, value: number): Step<void>;
   /** Stores `desired` if the cell holds `expected`; returns what it held before. */
-  compareExchange(cell: Cell, expected: number, desired: number): Step<number>;
-  exchange(cell: Cell, value: number): Step<number>;
+  compareExchange(cell: Cell, expected: number, desired: number, order?: AtomicOrder): Step<number>;
+  exchange(cell: Cell, value: number, order?: AtomicOrder): Step<number>;
   /** Adds and returns the value before. */
-  fetchAdd(cell: Cell, addend: number): Step<number>;
+  fetchAdd(cell: Cell, addend: number, order?: AtomicOrder): Step<number>;
   /** 32-bit or/and/xor; returns the value before (unsigned). */
-  fetchOr(cell: Cell, bits: number): Step<number>;
-  fetchAnd(cell: Cell, bits: number): Step<number>;
-  fetchXor(cell: Cell, bits: number): Step<number>;
+  fetchOr(cell: Cell, bits: number, order?: AtomicOrder): Step<number>;
+  fetchAnd(cell: Cell, bits: number, order?: AtomicOrder): Step<number>;
+  fetchXor(cell: Cell, bits: number, order?: AtomicOrder): Step<number>;
   fence(kind: Fence): Step<void>;
   /** Spins (with acquire order) until `test` holds for the cell's value, which is returned. */
   waitUntil(cell: Cell, test: CellTest): Step<number>;
@@ -79,13 +86,14 @@ export interface Agent {
     first: number,
     count: number,
   ): Step<void>;
-  /** Full barrier. Returns the low half found, high half in `hi`; stored if both matched. */
+  /** As `compareExchange`. Returns the low half found, high half in `hi`; stored if both matched. */
   compareExchange64(
     address: PhysicalAddress,
     expectedLo: number,
     expectedHi: number,
     lo: number,
     hi: number,
+    order?: AtomicOrder,
   ): Step<number>;
   /** Copies `target.length` bytes from memory; not atomic as a whole. */
   readBlock(address: PhysicalAddress, target: Uint8Array): Step<void>;

@@ -1,6 +1,6 @@
 /** Routines, agents, shared variables, memory, and the machines that run them. */
 
-export type { Agent, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
+export type { Agent, AtomicOrder, CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 export { AssertionError, assert, assertNever, hex } from "./assert.js";
 export { Cell, Line, loneCell, neighbourLine, wireCell } from "./cell.js";
 export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.js";

@@ -28,37 +28,37 @@ export class RwLock {
   /** With interrupts off, so that a handler's writer cannot wait for its own CPU's reader. */
   *readLockIrqSave(cpu: Cpu): Routine {
     cpu.irqDisable();
-    const before = yield* cpu.fetchAdd(this.word, READER);
+    const before = yield* cpu.fetchAdd(this.word, READER, "acquire");
     if (before % READER === 0) return;
     // A writer is there: step back, queue, and go in when the one before us has left.
-    yield* cpu.fetchAdd(this.word, -READER);
+    yield* cpu.fetchAdd(this.word, -READER, "relaxed");
     yield* this.#queue.acquire(cpu);
-    yield* cpu.fetchAdd(this.word, READER);
+    yield* cpu.fetchAdd(this.word, READER, "relaxed");
     yield* cpu.waitUntil(this.word, hasNoWriter);
     yield* this.#queue.release(cpu);
   }
 
   *readUnlockIrqRestore(cpu: Cpu): Routine {
-    const before = yield* cpu.fetchAdd(this.word, -READER);
+    const before = yield* cpu.fetchAdd(this.word, -READER, "release");
     assert(before >= READER, `${this.word.name} is read-locked when it is released`);
     cpu.irqEnable();
   }
 
   *writeLockIrqSave(cpu: Cpu): Routine {
     cpu.irqDisable();
-    if ((yield* cpu.compareExchange(this.word, 0, WRITER)) === 0) return;
+    if ((yield* cpu.compareExchange(this.word, 0, WRITER, "acquire")) === 0) return;
     yield* this.#queue.acquire(cpu);
-    yield* cpu.fetchOr(this.word, WRITER_WAITS);
+    yield* cpu.fetchOr(this.word, WRITER_WAITS, "relaxed");
     for (;;) {
       yield* cpu.waitUntil(this.word, isOnlyWaitedFor);
-      const found = yield* cpu.compareExchange(this.word, WRITER_WAITS, WRITER);
+      const found = yield* cpu.compareExchange(this.word, WRITER_WAITS, WRITER, "acquire");
       if (found === WRITER_WAITS) break;
     }
     yield* this.#queue.release(cpu);
   }
 
   *writeUnlockIrqRestore(cpu: Cpu): Routine {
-    const before = yield* cpu.fetchAdd(this.word, -WRITER);
+    const before = yield* cpu.fetchAdd(this.word, -WRITER, "release");
     assert((before & WRITER) !== 0, `${this.word.name} is write-locked when it is released`);
     cpu.irqEnable();
   }

@@ -74,39 +74,41 @@ export class SpinLock {
 
   /** Waits until the lock is this CPU's. */
   *acquire(cpu: Cpu): Routine {
-    if ((yield* cpu.compareExchange(this.word, FREE, LOCKED)) !== FREE) yield* this.#wait(cpu);
+    if ((yield* cpu.compareExchange(this.word, FREE, LOCKED, "acquire")) !== FREE)
+      yield* this.#wait(cpu);
   }
 
   *release(cpu: Cpu): Routine {
-    const word = yield* cpu.fetchAdd(this.word, -LOCKED);
+    const word = yield* cpu.fetchAdd(this.word, -LOCKED, "release");
     assert(word % PENDING === LOCKED, `the lock ${this.word.name} is held when it is released`);
   }
 
   /** Takes the lock if it is free; never waits. */
   *tryAcquire(cpu: Cpu): Routine<boolean> {
-    return (yield* cpu.compareExchange(this.word, FREE, LOCKED)) === FREE;
+    return (yield* cpu.compareExchange(this.word, FREE, LOCKED, "acquire")) === FREE;
   }
 
   /** With interrupts off, so that a handler on this CPU cannot want the same lock. */
   *acquireIrqSave(cpu: Cpu): Routine {
     cpu.irqDisable();
-    if ((yield* cpu.compareExchange(this.word, FREE, LOCKED)) !== FREE) yield* this.#wait(cpu);
+    if ((yield* cpu.compareExchange(this.word, FREE, LOCKED, "acquire")) !== FREE)
+      yield* this.#wait(cpu);
   }
 
   *releaseIrqRestore(cpu: Cpu): Routine {
-    yield* cpu.fetchAdd(this.word, -LOCKED);
+    yield* cpu.fetchAdd(this.word, -LOCKED, "release");
     cpu.irqEnable();
   }
 
   *#wait(cpu: Cpu): Routine {
-    const before = yield* cpu.fetchOr(this.word, PENDING);
+    const before = yield* cpu.fetchOr(this.word, PENDING, "acquire");
     if (before < PENDING) {
       // Second in line: the pending bit is ours; wait on the word itself.
       if (before === LOCKED) yield* cpu.waitUntil(this.word, isUnlocked);
-      yield* cpu.fetchAdd(this.word, LOCKED - PENDING);
+      yield* cpu.fetchAdd(this.word, LOCKED - PENDING, "relaxed");
       return;
     }
-    if (before % TAIL_UNIT < PENDING) yield* cpu.fetchAnd(this.word, ~PENDING >>> 0);
+    if (before % TAIL_UNIT < PENDING) yield* cpu.fetchAnd(this.word, ~PENDING >>> 0, "relaxed");
     yield* this.#queue(cpu);
   }
 
@@ -124,7 +126,7 @@ export class SpinLock {
     for (;;) {
       const last = Math.floor(word / TAIL_UNIT) === node.code;
       const desired = last ? LOCKED : word + LOCKED;
-      const found = yield* cpu.compareExchange(this.word, word, desired);
+      const found = yield* cpu.compareExchange(this.word, word, desired, "acquire");
       if (found === word) {
         if (!last) yield* this.#handOver(cpu, node);
         break;
@@ -146,7 +148,8 @@ export class SpinLock {
     let word = yield* cpu.load(this.word);
     for (;;) {
       const desired = code * TAIL_UNIT + (word % TAIL_UNIT);
-      const found = yield* cpu.compareExchange(this.word, word, desired);
+      // Who comes behind writes to the node: it is ready before it can be found.
+      const found = yield* cpu.compareExchange(this.word, word, desired, "release");
       if (found === word) return Math.floor(word / TAIL_UNIT);
       word = found;
     }

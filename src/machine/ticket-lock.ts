@@ -11,9 +11,12 @@ import type { Routine } from "./routine.js";
 
 /** A CPU's number, and the test for its turn: made once, so that waiting allocates nothing. */
 interface Waiter {
+  /** The number drawn last; `NO_TICKET` while the CPU neither waits nor holds. */
   ticket: number;
   readonly isServed: CellTest;
 }
+
+const NO_TICKET = -1;
 
 export class TicketLock {
   readonly #next: Cell;
@@ -29,15 +32,17 @@ export class TicketLock {
   /** With interrupts off, so that a handler on this CPU cannot want the same lock. */
   *acquireIrqSave(cpu: Cpu): Routine {
     cpu.irqDisable();
-    const ticket = yield* cpu.fetchAdd(this.#next, 1);
+    const ticket = yield* cpu.fetchAdd(this.#next, 1, "acquire");
     const waiter = this.#waiterOf(cpu.id);
     waiter.ticket = ticket;
     yield* cpu.waitUntil(this.#owner, waiter.isServed);
   }
 
   *releaseIrqRestore(cpu: Cpu): Routine {
-    const { ticket } = this.#waiterOf(cpu.id);
-    assert(this.#owner.value === ticket, `${this.#owner.name} is served when it releases`);
+    const waiter = this.#waiterOf(cpu.id);
+    const { ticket } = waiter;
+    assert(ticket !== NO_TICKET, `the lock of ${this.#owner.name} is held when it is released`);
+    waiter.ticket = NO_TICKET;
     yield* cpu.storeRelease(this.#owner, ticket + 1);
     cpu.irqEnable();
   }
@@ -45,7 +50,7 @@ export class TicketLock {
   #waiterOf(cpuId: number): Waiter {
     const known = this.#waiters[cpuId];
     if (known !== undefined) return known;
-    const waiter: Waiter = { ticket: 0, isServed: (owner) => owner === waiter.ticket };
+    const waiter: Waiter = { ticket: NO_TICKET, isServed: (owner) => owner === waiter.ticket };
     this.#waiters[cpuId] = waiter;
     return waiter;
   }

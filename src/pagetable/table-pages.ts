@@ -128,7 +128,7 @@ export class TablePages {
     const hi = format.tableEntryHi(table);
     // Its contents are in memory before a walker can follow the entry.
     yield* cpu.fence("device-write");
-    const foundLo = yield* cpu.compareExchange64(entry, expectedLo, expectedHi, lo, hi);
+    const foundLo = yield* cpu.compareExchange64(entry, expectedLo, expectedHi, lo, hi, "relaxed");
     const won = foundLo === expectedLo && cpu.hi === expectedHi;
     if (!won) this.free(cpu, [table]);
     if (format.writtenBackHi !== 0) {

@@ -74,7 +74,7 @@ export class ListInvalidation implements DomainInvalidation {
     yield* this.#lock.acquireIrqSave(cpu);
     for (let index = 0; index < list.length; index++) {
       if (!isAts(list.entries[index])) continue;
-      yield* cpu.fetchAdd(this.#atcCount, 1);
+      yield* cpu.fetchAdd(this.#atcCount, 1, "relaxed");
       this.#atcs.push(copyOf(list.entries[index]));
     }
     yield* this.#lock.releaseIrqRestore(cpu);
@@ -88,7 +88,7 @@ export class ListInvalidation implements DomainInvalidation {
       const at = this.#atcs.findIndex((atc) => compareInvalidations(atc, leaving) === 0);
       assert(at >= 0, "a device that leaves a domain was in its list");
       this.#atcs.splice(at, 1);
-      yield* cpu.fetchAdd(this.#atcCount, -1);
+      yield* cpu.fetchAdd(this.#atcCount, -1, "relaxed");
     }
     yield* this.#lock.releaseIrqRestore(cpu);
   }

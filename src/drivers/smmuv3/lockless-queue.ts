@@ -200,7 +200,7 @@ export class LocklessQueue implements CommandQueue {
     for (let done = 0; done < count; ) {
       const index = queueSlot(start + done, sizeLg2);
       const taken = Math.min(slotsInWord(index, size), count - done);
-      yield* cpu.fetchXor(this.#validMap[index >>> 5], slotBits(index, taken));
+      yield* cpu.fetchXor(this.#validMap[index >>> 5], slotBits(index, taken), "relaxed");
       done += taken;
     }
   }

@@ -25,12 +25,12 @@ export class QueueLock {
    * holder can overtake them.
    */
   *lockShared(cpu: Cpu, count: number): Routine {
-    const before = yield* cpu.fetchAdd(this.#holders, count);
+    const before = yield* cpu.fetchAdd(this.#holders, count, "relaxed");
     if (before < 0) yield* cpu.waitUntil(this.#holders, isPositive);
   }
 
   unlockShared(cpu: Cpu): Step<number> {
-    return cpu.fetchAdd(this.#holders, -1);
+    return cpu.fetchAdd(this.#holders, -1, "release");
   }
 
   /** Number of shared holders, as it appears; 1 tells a holder that it is the last. */
@@ -40,12 +40,12 @@ export class QueueLock {
 
   /** Never waits. The caller has interrupts off. */
   *tryLockExclusive(cpu: Cpu): Routine<boolean> {
-    return (yield* cpu.compareExchange(this.#holders, 0, -EXCLUSIVE)) === 0;
+    return (yield* cpu.compareExchange(this.#holders, 0, -EXCLUSIVE, "relaxed")) === 0;
   }
 
   /** Keeps the counts of those who wait: they hold the lock from here on. */
   unlockExclusive(cpu: Cpu): Step<number> {
-    return cpu.fetchAdd(this.#holders, EXCLUSIVE);
+    return cpu.fetchAdd(this.#holders, EXCLUSIVE, "release");
   }
 }
 

@@ -90,7 +90,7 @@ export class CompareExchange implements Reservation {
       }
       const prod = word >>> 0;
       const reserved = word - prod + OWNED + ((prod + slots) & indexMask);
-      const found = yield* cpu.compareExchange(this.#indices, word, reserved);
+      const found = yield* cpu.compareExchange(this.#indices, word, reserved, "relaxed");
       if (found === word) break;
       word = found;
     }
@@ -101,7 +101,7 @@ export class CompareExchange implements Reservation {
 
   /** Clears OWNED, which only its setter does, and sees who came after: they do not publish. */
   *gather(cpu: Cpu): Routine<number> {
-    return (yield* cpu.fetchAdd(this.#indices, -OWNED)) & this.#ring.indexMask;
+    return (yield* cpu.fetchAdd(this.#indices, -OWNED, "relaxed")) & this.#ring.indexMask;
   }
 
   *freeSlots(cpu: Cpu): Routine<number> {
@@ -116,7 +116,7 @@ export class CompareExchange implements Reservation {
   *advanceCons(cpu: Cpu, cons: number): Routine {
     const delta = cons - this.#shadowCons;
     this.#shadowCons = cons;
-    yield* cpu.fetchAdd(this.#indices, delta * CONS_UNIT);
+    yield* cpu.fetchAdd(this.#indices, delta * CONS_UNIT, "relaxed");
   }
 
   #free(word: number): number {
@@ -173,7 +173,7 @@ export class FetchAdd implements Reservation {
     room: QueueRoom,
   ): Routine<number> {
     const addend = GATHERED_UNIT + (sync ? SYNC_UNIT : 0) + slots;
-    const found = yield* cpu.fetchAdd(this.#word, addend);
+    const found = yield* cpu.fetchAdd(this.#word, addend, "relaxed");
     this.#onIssue?.(cpu.id, slots);
     batch.isOwner = found < GATHERED_UNIT;
     const start = found & this.#ring.indexMask;
@@ -185,7 +185,7 @@ export class FetchAdd implements Reservation {
 
   *gather(cpu: Cpu, batch: CommandBatch): Routine<number> {
     const { indexMask } = this.#ring;
-    const found = yield* cpu.fetchAnd(this.#word, indexMask);
+    const found = yield* cpu.fetchAnd(this.#word, indexMask, "relaxed");
     batch.gatheredSyncs = Math.floor(found / SYNC_UNIT) % GATHERED_MAX;
     return found & indexMask;
   }

@@ -50,7 +50,7 @@ export const commandQueueMutants: readonly Mutant[] = [
     harness: "command-queue",
     memoryModel: "sc",
     file: RESERVATION,
-    find: "return (yield* cpu.fetchAdd(this.#indices, -OWNED)) & this.#ring.indexMask;",
+    find: 'return (yield* cpu.fetchAdd(this.#indices, -OWNED, "relaxed")) & this.#ring.indexMask;',
     replace: "return (yield* cpu.load(this.#indices)) & this.#ring.indexMask;",
   },
   {
@@ -95,7 +95,7 @@ export const commandQueueMutants: readonly Mutant[] = [
     harness: "command-queue-two-laps",
     memoryModel: "sc",
     file: LOCK,
-    find: "return (yield* cpu.compareExchange(this.#holders, 0, -EXCLUSIVE)) === 0;",
+    find: 'return (yield* cpu.compareExchange(this.#holders, 0, -EXCLUSIVE, "relaxed")) === 0;',
     replace:
       "return (yield* cpu.load(this.#holders)) >= 0 && (yield* cpu.fetchAdd(this.#holders, -EXCLUSIVE)) > -EXCLUSIVE;",
   },
@@ -105,7 +105,7 @@ export const commandQueueMutants: readonly Mutant[] = [
     harness: "command-queue-full",
     memoryModel: "sc",
     file: LOCK,
-    find: "return cpu.fetchAdd(this.#holders, EXCLUSIVE);",
+    find: 'return cpu.fetchAdd(this.#holders, EXCLUSIVE, "release");',
     replace: "return cpu.exchange(this.#holders, 0);",
   },
   {
@@ -114,7 +114,7 @@ export const commandQueueMutants: readonly Mutant[] = [
     harness: "command-queue-fetch-add",
     memoryModel: "sc",
     file: RESERVATION,
-    find: "yield* cpu.fetchAnd(this.#word, indexMask);",
+    find: 'yield* cpu.fetchAnd(this.#word, indexMask, "relaxed");',
     replace: "yield* cpu.load(this.#word);",
   },
   {
@@ -152,6 +152,16 @@ export const commandQueueMutants: readonly Mutant[] = [
     file: COMPLETION,
     find: "if (queueHasConsumed(lastCons, prod, ring.sizeLg2))",
     replace: "if (lastCons > prod)",
+  },
+  {
+    name: "valid-before-written",
+    breaks: "slots are marked valid while their commands may still be in the store buffer",
+    harness: "command-queue",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file: QUEUE,
+    find: 'yield* cpu.fence("device-write");\n        yield* this.#markValid',
+    replace: "yield* this.#markValid",
   },
   {
     name: "turn-passed-on-early",

@@ -37,6 +37,28 @@ export const flushQueueMutants: readonly Mutant[] = [
       "yield* cpu.fetchAdd(this.#finished, 1);\n        yield* this.#domain.flushIotlbAll(cpu);",
   },
   {
+    name: "queued-before-cleared",
+    breaks:
+      "an entry is queued while its cleared page-table entry may still be in the store buffer",
+    harness: "flush-queue-release",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file: QUEUE,
+    find: 'yield* cpu.fence("full");\n        const ring',
+    replace: "const ring",
+  },
+  {
+    name: "timer-off-late",
+    breaks:
+      "the flush counts as started while the timer's being off may still be in the store buffer",
+    harness: "flush-queue-timer",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file: QUEUE,
+    find: "yield* cpu.fetchAdd(this.#started, 1);",
+    replace: 'yield* cpu.fetchAdd(this.#started, 1, "relaxed");',
+  },
+  {
     name: "full-queue-not-flushed",
     breaks: "a full ring is written over",
     harness: "flush-queue-full",

@@ -111,6 +111,16 @@ export const invalidationMutants: readonly Mutant[] = [
       "cpu.irqDisable(); yield* array.lock.readLockIrqSave(cpu); yield* array.lock.readUnlockIrqRestore(cpu); cpu.irqEnable(); return;",
   },
   {
+    name: "write-unlock-relaxed",
+    breaks: "who leaves an array lets readers in before the count it has cleared is visible",
+    harness: "invalidation-ats-detach",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file: "machine/rwlock.js",
+    find: 'const before = yield* cpu.fetchAdd(this.word, -WRITER, "release");',
+    replace: 'const before = yield* cpu.fetchAdd(this.word, -WRITER, "relaxed");',
+  },
+  {
     name: "users-not-cleared",
     breaks: "the count of a device that leaves stays as it is",
     harness: "invalidation-ats-detach",

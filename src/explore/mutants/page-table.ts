@@ -12,7 +12,7 @@ export const pageTableMutants: readonly Mutant[] = [
     harness: "page-table-install",
     memoryModel: "sc",
     file: TABLES,
-    find: "const foundLo = yield* cpu.compareExchange64(entry, expectedLo, expectedHi, lo, hi);",
+    find: 'const foundLo = yield* cpu.compareExchange64(entry, expectedLo, expectedHi, lo, hi, "relaxed");',
     replace:
       "const foundLo = yield* cpu.read64(entry); const foundHi = cpu.hi;" +
       " if (foundLo === expectedLo && foundHi === expectedHi) yield* cpu.write64(entry, lo, hi);" +

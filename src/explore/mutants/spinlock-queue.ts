@@ -85,6 +85,16 @@ export const spinlockQueueMutants: readonly Mutant[] = [
     replace: "",
   },
   {
+    name: "lock-passed-on-early",
+    breaks: "the next CPU has the lock before this one's stores are visible",
+    harness: "spinlock-queue",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file: "machine/ticket-lock.js",
+    find: "yield* cpu.storeRelease(this.#owner, ticket + 1);",
+    replace: "yield* cpu.store(this.#owner, ticket + 1);",
+  },
+  {
     name: "spinlock-queue-not-asked-for-room",
     breaks: "a command is written into a full queue",
     harness: "spinlock-queue-full",

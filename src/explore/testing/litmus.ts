@@ -4,6 +4,7 @@
  */
 
 import {
+  type AtomicOrder,
   type Cell,
   type Cpu,
   type ExploredAgent,
@@ -20,9 +21,9 @@ export type Instruction =
   | readonly ["W", string, number]
   | readonly ["W.rel", string, number]
   | readonly ["R", string, string]
-  | readonly ["X", string, number, string]
-  | readonly ["add", string, number, string]
-  | readonly ["cas", string, number, number, string]
+  | readonly ["X", string, number, string, AtomicOrder?]
+  | readonly ["add", string, number, string, AtomicOrder?]
+  | readonly ["cas", string, number, number, string, AtomicOrder?]
   | readonly ["wait", string, number]
   /** An interrupt of this CPU is raised; its handler adds to the variable, as first said. */
   | readonly ["arm", string, number, string]
@@ -36,6 +37,8 @@ export type Instruction =
   | readonly ["st", number, 1 | 4 | 8, number]
   | readonly ["ld", number, 1 | 4 | 8, string]
   | readonly ["fill", number, number]
+  /** 64 bits of memory: byte offset, both halves expected, both desired. */
+  | readonly ["cas64", number, number, number, string, AtomicOrder?]
   /** A device's register whose handler tells nothing; one that tells, with an agent behind it. */
   | readonly ["reg.w", "plain" | "bell", number]
   | readonly ["reg.r", "plain" | "bell", string]
@@ -50,7 +53,18 @@ export interface LitmusHarness extends Harness {
 const MEMORY = 0x10_0000;
 const REGISTERS = { plain: 0x1000_0000, bell: 0x1000_1000 } as const;
 /** Instructions whose second word names no variable. */
-const NO_VARIABLE = new Set(["F", "irq", "disarm", "pick", "st", "ld", "fill", "reg.w", "reg.r"]);
+const NO_VARIABLE: ReadonlySet<string> = new Set([
+  "F",
+  "irq",
+  "disarm",
+  "pick",
+  "st",
+  "ld",
+  "fill",
+  "cas64",
+  "reg.w",
+  "reg.r",
+]);
 
 /** What the instructions of one execution work on. */
 interface World {
@@ -64,7 +78,7 @@ export function litmusHarness(program: Program, final: readonly string[] = []): 
   const outcomes = new Set<string>();
   const ops = new Set(program.flatMap((thread) => thread.map(([op]) => op)));
   const usesBell = program.some((thread) => thread.some((step) => step[1] === "bell"));
-  const usesMemory = usesBell || ops.has("st") || ops.has("fill");
+  const usesMemory = usesBell || ["st", "fill", "cas64"].some((op) => ops.has(op as never));
   return {
     name: "litmus",
     title: "a litmus test",
@@ -163,16 +177,9 @@ function* perform(cpu: ExploredAgent, instruction: Instruction, world: World): R
       registers.set(instruction[2], yield* cpu.load(cellOf(instruction[1])));
       return;
     case "X":
-      registers.set(instruction[3], yield* cpu.exchange(cellOf(instruction[1]), instruction[2]));
-      return;
     case "add":
-      registers.set(instruction[3], yield* cpu.fetchAdd(cellOf(instruction[1]), instruction[2]));
-      return;
-    case "cas": {
-      const [, name, expected, desired, into] = instruction;
-      registers.set(into, yield* cpu.compareExchange(cellOf(name), expected, desired));
-      return;
-    }
+    case "cas":
+      return yield* atomic(cpu, instruction, world);
     case "wait":
       yield* cpu.waitUntil(cellOf(instruction[1]), (value) => value === instruction[2]);
       return;
@@ -182,6 +189,22 @@ function* perform(cpu: ExploredAgent, instruction: Instruction, world: World): R
     default:
       yield* access(cpu, instruction, registers);
   }
+}
+
+function* atomic(
+  cpu: ExploredAgent,
+  instruction: Extract<Instruction, readonly ["X" | "add" | "cas", ...unknown[]]>,
+  { cells, registers }: World,
+): Routine {
+  const cell = cells.get(instruction[1]) as Cell;
+  if (instruction[0] === "cas") {
+    const [, , expected, desired, into, order] = instruction;
+    registers.set(into, yield* cpu.compareExchange(cell, expected, desired, order));
+    return;
+  }
+  const [op, , operand, into, order] = instruction;
+  const step = op === "X" ? cpu.exchange(cell, operand, order) : cpu.fetchAdd(cell, operand, order);
+  registers.set(into, yield* step);
 }
 
 type Arm = Extract<Instruction, readonly ["arm", ...unknown[]]>;
@@ -215,7 +238,7 @@ function* access(
   cpu: ExploredAgent,
   instruction: Extract<
     Instruction,
-    readonly ["st" | "ld" | "fill" | "reg.w" | "reg.r", ...unknown[]]
+    readonly ["st" | "ld" | "fill" | "cas64" | "reg.w" | "reg.r", ...unknown[]]
   >,
   registers: Map<string, number>,
 ): Routine {
@@ -235,6 +258,13 @@ function* access(
         const lo = yield* cpu.read64(MEMORY + offset);
         registers.set(into, lo + 1000 * cpu.hi);
       }
+      return;
+    }
+    case "cas64": {
+      const [, offset, expected, desired, into, order] = instruction;
+      const at = MEMORY + offset;
+      const lo = yield* cpu.compareExchange64(at, expected, expected, desired, desired, order);
+      registers.set(into, lo + 1000 * cpu.hi);
       return;
     }
     case "fill":

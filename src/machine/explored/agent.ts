@@ -9,7 +9,7 @@
  * it is a CPU of a machine with store buffers, its buffer; `Performer` performs the operation.
  */
 
-import type { CellTest, Cpu, Fence, Interrupt } from "../agent.js";
+import type { AtomicOrder, CellTest, Cpu, Fence, Interrupt } from "../agent.js";
 import { assert } from "../assert.js";
 import type { Cell } from "../cell.js";
 import { Random } from "../random.js";
@@ -151,6 +151,11 @@ export class ExploredAgent implements Cpu {
     return this.#step;
   }
 
+  #atomic(op: OpCode, cell: Cell, a: number, b: number, order?: AtomicOrder): Step<number> {
+    this.operation.isRelaxed = isRelaxed(order);
+    return this.#onCell(op, cell, a, b);
+  }
+
   #onAddress(op: OpCode, address: number, sizeBytes: number, a = 0, b = 0): Step<number> {
     const operation = this.operation;
     operation.op = op;
@@ -184,28 +189,33 @@ export class ExploredAgent implements Cpu {
     return this.#asVoid(this.#onCell(Op.store, cell, value, 1));
   }
 
-  compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
-    return this.#onCell(Op.compareExchange, cell, expected, desired);
+  compareExchange(
+    cell: Cell,
+    expected: number,
+    desired: number,
+    order?: AtomicOrder,
+  ): Step<number> {
+    return this.#atomic(Op.compareExchange, cell, expected, desired, order);
   }
 
-  exchange(cell: Cell, value: number): Step<number> {
-    return this.#onCell(Op.exchange, cell, value, 0);
+  exchange(cell: Cell, value: number, order?: AtomicOrder): Step<number> {
+    return this.#atomic(Op.exchange, cell, value, 0, order);
   }
 
-  fetchAdd(cell: Cell, addend: number): Step<number> {
-    return this.#onCell(Op.fetchAdd, cell, addend, 0);
+  fetchAdd(cell: Cell, addend: number, order?: AtomicOrder): Step<number> {
+    return this.#atomic(Op.fetchAdd, cell, addend, 0, order);
   }
 
-  fetchOr(cell: Cell, bits: number): Step<number> {
-    return this.#onCell(Op.fetchOr, cell, bits, 0);
+  fetchOr(cell: Cell, bits: number, order?: AtomicOrder): Step<number> {
+    return this.#atomic(Op.fetchOr, cell, bits, 0, order);
   }
 
-  fetchAnd(cell: Cell, bits: number): Step<number> {
-    return this.#onCell(Op.fetchAnd, cell, bits, 0);
+  fetchAnd(cell: Cell, bits: number, order?: AtomicOrder): Step<number> {
+    return this.#atomic(Op.fetchAnd, cell, bits, 0, order);
   }
 
-  fetchXor(cell: Cell, bits: number): Step<number> {
-    return this.#onCell(Op.fetchXor, cell, bits, 0);
+  fetchXor(cell: Cell, bits: number, order?: AtomicOrder): Step<number> {
+    return this.#atomic(Op.fetchXor, cell, bits, 0, order);
   }
 
   fence(kind: Fence): Step<void> {
@@ -282,9 +292,11 @@ export class ExploredAgent implements Cpu {
     expectedHi: number,
     lo: number,
     hi: number,
+    order?: AtomicOrder,
   ): Step<number> {
     this.operation.c = lo;
     this.operation.d = hi;
+    this.operation.isRelaxed = isRelaxed(order);
     return this.#onAddress(Op.compareExchange64, address, 8, expectedLo, expectedHi);
   }
 
@@ -372,4 +384,9 @@ export class ExploredAgent implements Cpu {
     assert(this.irqDepth > 0, "interrupts are enabled as often as they were disabled");
     if (--this.irqDepth === 0) this.#machine.interrupts.noteIrqChange(this, 1);
   }
+}
+
+/** An acquire orders what follows the atomic, which is in order here anyway. */
+function isRelaxed(order: AtomicOrder | undefined): boolean {
+  return order === "relaxed" || order === "acquire";
 }

@@ -48,6 +48,8 @@ export class Operation {
   d = 0;
   block: Uint8Array = NO_BLOCK;
   test: CellTest = always;
+  /** Of an atomic: stores before it may become visible after it. */
+  isRelaxed = false;
 
   assign(other: Operation): void {
     this.op = other.op;
@@ -60,5 +62,6 @@ export class Operation {
     this.d = other.d;
     this.block = other.block;
     this.test = other.test;
+    this.isRelaxed = other.isRelaxed;
   }
 }

@@ -2,14 +2,16 @@
  * Performs an agent's operation on cells, memory and registers, through the CPU's store buffer
  * if it has one, and writes down what was touched.
  *
- * Atomics and full fences wait until the buffer is empty (so does a compareExchange that fails,
- * which is more order than the kernel promises), and so do accesses to memory of less than 32
- * bits and of whole blocks. Register reads wait for earlier register writes.
+ * Atomics and full fences wait until the buffer is empty, and so do accesses to memory of less
+ * than 32 bits and of whole blocks. Under `weak` a relaxed atomic waits only for the stores that
+ * a store in its place would stay behind, and a compareExchange that fails is a load. Register
+ * reads wait for earlier register writes.
  */
 
 import type { Cell } from "../cell.js";
 import { FRAME_BYTES } from "../memory.js";
 import type { ExploredAgent } from "./agent.js";
+import { atomicMayAct, isLoad, orderAtomic } from "./atomics.js";
 import { GRANULE_BYTES, type Thing } from "./locations.js";
 import type { ExploredMachine } from "./machine.js";
 import { Op } from "./operation.js";
@@ -57,6 +59,14 @@ export class Performer {
         return operation.sizeBytes >= 4 || buffer === undefined || buffer.isEmpty;
       case Op.readRegister:
         return buffer === undefined || !buffer.hasRegisterWrites();
+      case Op.compareExchange:
+      case Op.exchange:
+      case Op.fetchAdd:
+      case Op.fetchOr:
+      case Op.fetchAnd:
+      case Op.fetchXor:
+      case Op.compareExchange64:
+        return atomicMayAct(this.#machine, this.#agent, this.#view);
       default:
         return buffer === undefined || buffer.isEmpty;
     }
@@ -90,19 +100,18 @@ export class Performer {
     if (op <= Op.waitUntil) return this.#performOnCell();
     switch (op) {
       case Op.fullFence:
-        this.#passBuffer();
+        this.#agent.buffer?.leave(this.#machine.footprint);
         return 0;
       case Op.read:
         return this.#read();
       case Op.write:
-        this.#passBuffer();
+        this.#agent.buffer?.leave(this.#machine.footprint);
         this.#write();
         return 0;
       case Op.waitUntilMemory:
         if (!this.#view.isOwnWord(agent.operation.address)) this.#noteMemoryWait();
         return this.#read();
       case Op.compareExchange64:
-        this.#passBuffer();
         return this.#compareExchange64();
       case Op.readRegister:
       case Op.writeRegister:
@@ -110,7 +119,7 @@ export class Performer {
       case Op.choose:
         return machine.pick(agent, agent.operation.a);
       default:
-        this.#passBuffer();
+        this.#agent.buffer?.leave(this.#machine.footprint);
         this.#moveBlock();
         return 0;
     }
@@ -174,7 +183,13 @@ export class Performer {
       this.#view.glance(location, false, value, value, 0, cell);
       return value;
     }
-    if (op !== Op.store) this.#passBuffer();
+    if (op === Op.compareExchange && isLoad(this.#machine, this.#agent, this.#view)) {
+      const seen = this.#view.cell(cell);
+      footprint.read(location, cell.value, 0);
+      this.#view.glance(location, false, seen, seen, 0, cell);
+      return seen;
+    }
+    if (op !== Op.store) orderAtomic(this.#machine, this.#agent);
     const found = cell.value;
     let value = found;
     if (op === Op.compareExchange) value = found === a ? b : found;
@@ -213,7 +228,7 @@ export class Performer {
     const location = locations.ofMemory(address);
     this.#noteFilled(address);
     if (sizeBytes < 4) {
-      this.#passBuffer();
+      this.#agent.buffer?.leave(this.#machine.footprint);
       footprint.read(location, 0, 0);
       return sizeBytes === 1 ? memory.read8(address) : memory.read16(address);
     }
@@ -241,6 +256,8 @@ export class Performer {
   #compareExchange64(): number {
     const agent = this.#agent;
     const { address, a, b, c, d } = agent.operation;
+    if (isLoad(this.#machine, this.#agent, this.#view)) return this.#read();
+    orderAtomic(this.#machine, this.#agent);
     const { memory } = this.#machine;
     const lo = memory.read64(address);
     const hi = memory.hi;
@@ -351,14 +368,6 @@ export class Performer {
   }
 
   // --- buffer and gate ---
-
-  /** The buffer is empty: this event follows all that was in it. */
-  #passBuffer(): void {
-    const { buffer } = this.#agent;
-    if (buffer === undefined) return;
-    buffer.joinAll(this.#machine.footprint);
-    buffer.clear();
-  }
 
   /** A register handler looked at a cell on this agent's behalf. */
   observed(location: number, cell: Cell): void {

@@ -5,6 +5,8 @@
  * `weak`: stores to different locations pass each other unless a write fence stands between
  * them or the later one is a release (SPARC's PSO with STBAR, plus releases).
  *
+ * Under `weak` an atomic may pass stores, as a store would; x86's never do.
+ *
  * A store that became visible stays in the list, marked, until a fence empties it: events that
  * come later may have to be ordered behind it.
  */
@@ -54,6 +56,11 @@ export class StoreBuffer {
 
   constructor(model: MemoryModel) {
     this.#isFifo = model !== "weak";
+  }
+
+  /** Whether atomics can be less than full barriers. */
+  get hasRelaxedAtomics(): boolean {
+    return !this.#isFifo;
   }
 
   get isEmpty(): boolean {
@@ -143,10 +150,34 @@ export class StoreBuffer {
     this.#waiting--;
   }
 
+  /** An event of its owner found it empty, and follows all that was in it. */
+  leave(footprint: Footprint): void {
+    this.joinAll(footprint);
+    this.clear();
+  }
+
   /** The events that an empty buffer's owner has waited for. */
   joinAll(footprint: Footprint): void {
     for (let index = 0; index < this.#count; index++) {
       footprint.join(this.#stores[index].drainEvent);
+    }
+  }
+
+  /** Whether a relaxed atomic may act on a location: no store that it stays behind is hidden. */
+  mayPass(location: number): boolean {
+    if (this.#waiting === 0) return true;
+    for (let index = 0; index < this.#count; index++) {
+      const store = this.#stores[index];
+      if (!store.isVisible && this.#precedesAtomic(store, location)) return false;
+    }
+    return true;
+  }
+
+  /** The events that a relaxed atomic on a location has waited for. */
+  joinPassed(location: number, footprint: Footprint): void {
+    for (let index = 0; index < this.#count; index++) {
+      const store = this.#stores[index];
+      if (this.#precedesAtomic(store, location)) footprint.join(store.drainEvent);
     }
   }
 
@@ -165,6 +196,10 @@ export class StoreBuffer {
       if (!earlier.isVisible && this.#ordered(earlier, store)) return false;
     }
     return true;
+  }
+
+  #precedesAtomic(store: BufferedStore, location: number): boolean {
+    return store.group < this.#group || store.location === location;
   }
 
   #ordered(earlier: BufferedStore, later: BufferedStore): boolean {
