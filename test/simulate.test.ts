@@ -39,7 +39,8 @@ describe("iommukit simulate nvme", () => {
     expect(code).toBe(0);
     const lines = stdout.trimEnd().split("\n");
     expect(lines).toHaveLength(5);
-    expect(lines[0]).toMatch(/^cpus,mode,perSecond,/);
+    expect(lines[0]).toMatch(/^cpus,mode,perSecond,perSecondHalfWidth,/);
+    for (const name of ["slatMeanNs", "clatP99Ns", "latMaxNs"]) expect(lines[0]).toContain(name);
     expect(lines[1]).toMatch(/^1,strict,\d+,/);
   });
 
@@ -48,7 +49,14 @@ describe("iommukit simulate nvme", () => {
     const flags = ["--cpus", "2", "--mode", "strict", "--runtime", "1ms", "--why", file];
     const { code, stdout } = iommukit(["simulate", "nvme", ...flags]);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/│ waiting for SYNC +│ +\d+ │/);
+    expect(stdout).toMatch(/│ waiting for SYNC +│ +[\d,]+ │/);
+    // The same number in both tables, to the grain of the window's ends, and in the same form.
+    const each = /│ strict +│(?:[^│]+│){6} +([\d,]+) │/.exec(stdout)?.[1] ?? "";
+    const total = /│ CPU time +│ +([\d,]+) │/.exec(stdout)?.[1] ?? "";
+    expect(each).toMatch(/^\d,\d{3}$/);
+    expect(total).toMatch(/^\d,\d{3}$/);
+    const [eachNs, totalNs] = [each, total].map((text) => Number(text.replace(",", "")));
+    expect(Math.abs(eachNs / totalNs - 1)).toBeLessThan(0.02);
     expect(stdout).toMatch(/\nstrict: lines fetched per request: .+\n$/);
     const lines = readFileSync(file, "utf8").trimEnd().split("\n");
     expect(lines.length).toBeGreaterThan(20);

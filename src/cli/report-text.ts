@@ -6,6 +6,7 @@ import type { Histogram, ReplayResult } from "#workloads";
 import { printable } from "./printable.js";
 import type { ReplayOutcome } from "./replay-job.js";
 import { opsPerSecond } from "./report-json.js";
+import { thousands } from "./thousands.js";
 
 const HEAD = [
   "mode",
@@ -89,13 +90,6 @@ function tlbInvalidations({ invalidations }: ReplayResult): number {
 function latency(histogram: Histogram): string {
   const { meanNs } = histogram;
   return [meanNs, histogram.quantileNs(0.5), histogram.quantileNs(0.99)].map(thousands).join(" ");
-}
-
-/** Whole, in groups of three: 14,000. */
-function thousands(value: number): string {
-  return Math.round(value)
-    .toString()
-    .replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 function count(number: number, noun: string): string {

@@ -35,9 +35,9 @@ export interface CommonFlags extends IovaFlags {
   readonly devices: number;
   readonly smmus?: number;
   readonly queue: string;
-  readonly sync: SyncCompletion;
+  readonly sync?: SyncCompletion;
   readonly runtime: number;
-  readonly ramp: number;
+  readonly ramp?: number;
   readonly seed: number;
   readonly workers: number;
   /** A file for folded stacks, or just the table. */
@@ -81,6 +81,12 @@ const MTU_MAX = 1500;
 /** How many CPUs a sweep has where nobody says: enough to see the shape. */
 const DEFAULT_SWEEP = [1, 4, 16, 64];
 
+const LATENCIES = `
+Latencies are fio's: slat from a job's taking a request up until the device has it, which is
+where it is mapped; clat from there until the job sees it completed, which is after the
+interrupt has unmapped it; lat is both. "map ns" and "unmap ns" are parts of them. "± %" is half
+the width of the rate's 95 % interval; the verdict rests on it.`;
+
 export function defineSimulate(simulate: Command): void {
   addCommonOptions(simulate.command("nvme"))
     .description("fio's jobs on NVMe drives")
@@ -96,6 +102,7 @@ export function defineSimulate(simulate: Command): void {
     )
     .option("--iodepth <n>", "requests that a job has in flight", countOption(1, DEPTH_MAX), 32)
     .option("--numjobs <n>", "jobs (default: one per CPU)", countOption(1, JOBS_MAX))
+    .addHelpText("after", LATENCIES)
     .action(async (flags: NvmeFlags) => {
       await simulateCommand("nvme", flags, (cpus, mode) => nvmePlan(flags, cpus, mode));
     });
@@ -149,9 +156,10 @@ function addCommonOptions(command: Command): Command {
         .default("lockless"),
     )
     .addOption(
-      new Option("--sync <how>", "how CPUs wait for a CMD_SYNC")
-        .choices(["msi", "poll"])
-        .default("msi"),
+      new Option("--sync <how>", "how CPUs wait for a CMD_SYNC (default: the profile's)").choices([
+        "msi",
+        "poll",
+      ]),
     )
     .addOption(
       new Option("--runtime <time>", "virtual time that is measured")
@@ -159,9 +167,10 @@ function addCommonOptions(command: Command): Command {
         .argParser(parseTime),
     )
     .addOption(
-      new Option("--ramp <time>", "virtual time before that")
-        .default(5e6, "5ms")
-        .argParser(parseTime),
+      new Option(
+        "--ramp <time>",
+        "virtual time before that (default: until rate and latency are steady)",
+      ).argParser(parseTime),
     )
     .option("--seed <n>", "seed of the virtual machine", countOption(0, SEED_MAX), 1)
     .addOption(
@@ -218,9 +227,9 @@ function commonPlan(flags: CommonFlags, cpus: number, mode: Mode, pages: number)
     devices,
     smmus: Math.min(devices, flags.smmus ?? profile.system.smmus.value),
     commandQueue: QUEUES[queue],
-    sync,
+    ...(sync === undefined ? {} : { sync }),
     runtimeNs: runtime,
-    rampNs: ramp,
+    ...(ramp === undefined ? {} : { rampNs: ramp }),
     why: flags.why !== undefined,
     ...iovaOptionsOf(flags, pages),
   };

@@ -2,6 +2,7 @@
 
 import Table from "cli-table3";
 import type { SimulationResult, WhyReport } from "#workloads";
+import { thousands } from "./thousands.js";
 
 /** Lines shown per run: below that it is dust. */
 const LINES_SHOWN = 3;
@@ -42,7 +43,7 @@ export function whyText(cpus: number, results: readonly SimulationResult[]): str
 }
 
 function each(ns: number, { count }: SimulationResult): string {
-  return count === 0 ? "-" : (ns / count).toFixed(0);
+  return count === 0 ? "-" : thousands(ns / count);
 }
 
 function missesEach({ iotlb, count }: SimulationResult): string {
@@ -55,7 +56,7 @@ function ratio(some: number, count: number): string {
 
 function linesText({ mode, count }: SimulationResult, { lines }: WhyReport): string {
   const shown = lines.slice(0, LINES_SHOWN).map(({ name, transfers, ns }) => {
-    const eachNs = (ns / transfers).toFixed(0);
+    const eachNs = thousands(ns / transfers);
     return `${name} (${(transfers / count).toFixed(2)} of ${eachNs} ns)`;
   });
   return `${mode}: lines fetched per request: ${shown.length === 0 ? "none" : shown.join(", ")}`;

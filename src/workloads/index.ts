@@ -43,6 +43,7 @@ export {
   type BlockPlan,
   type Bottleneck,
   createSimulation,
+  type Latency,
   NET_TESTS,
   type NetPlan,
   type NetTest,

@@ -25,8 +25,12 @@ interface Job {
   readonly queue: BlockQueue;
   /** Requests that are to be submitted. */
   readonly free: BlockRequest[];
+  /** Requests that have completed, which the job has not seen yet. */
+  readonly completed: BlockRequest[];
   readonly depth: number;
   next: number;
+  /** Since when its next request waits for room in the queue; undefined while it does not. */
+  fullSinceNs: number | undefined;
 }
 
 export class BlockJobs {
@@ -67,7 +71,16 @@ export class BlockJobs {
         page += pagesPerRequest;
       }
       const queue = device.queueOfCpu[cpuId];
-      const job = { cpuId, device, queue, free, depth: iodepth, next: 0 };
+      const job: Job = {
+        cpuId,
+        device,
+        queue,
+        free,
+        completed: [],
+        depth: iodepth,
+        next: 0,
+        fullSinceNs: undefined,
+      };
       this.#jobs.push(job);
       this.#jobsOfCpu[cpuId].push(job);
     }
@@ -76,8 +89,8 @@ export class BlockJobs {
   /** A request is back. */
   readonly completed = (cpu: Cpu, request: BlockRequest): void => {
     const job = this.#jobs[request.job];
-    job.free.push(request);
-    this.#window.add(cpu.now(), request.sizeBytes, cpu.now() - request.submittedNs);
+    job.completed.push(request);
+    this.#window.add(cpu.now(), request.sizeBytes);
     cpu.poke(this.#wires[job.cpuId], 1);
     if (this.#starved.length === 0) return;
     for (const cpuId of this.#starved) cpu.poke(this.#wires[cpuId], 1);
@@ -88,32 +101,52 @@ export class BlockJobs {
   *run(cpu: Cpu): Routine {
     const jobs = this.#jobsOfCpu[cpu.id];
     const wire = this.#wires[cpu.id];
-    const { endNs } = this.#window;
     // It still takes interrupts.
     if (jobs.length === 0) return;
     for (;;) {
       cpu.poke(wire, 0);
-      if (cpu.now() < endNs) for (const job of jobs) yield* this.#submit(cpu, job);
+      if (cpu.now() < this.#window.endNs) for (const job of jobs) yield* this.#submit(cpu, job);
       else if (jobs.every(isIdle)) return;
       yield* cpu.idleUntil(wire, isSet);
     }
   }
 
+  /** Requests that were submitted and have not come back. */
+  get inFlight(): number {
+    return this.#jobs.reduce((count, job) => count + inFlightOf(job), 0);
+  }
+
   *#submit(cpu: Cpu, job: Job): Routine {
     const { free, queue } = job;
+    this.#reap(cpu, job);
     const blocks = this.#plan.blockBytes / DEVICE_BLOCK_BYTES;
     // What comes back meanwhile has its turn after the other jobs.
     for (let count = free.length; count > 0; count--) {
       if (queue.isFull) {
+        job.fullSinceNs ??= cpu.now();
         this.#starved.push(cpu.id);
         return;
       }
       const request = free.pop() as BlockRequest;
+      // As fio counts: waiting for room is a part of the submission.
+      request.startedNs = job.fullSinceNs ?? cpu.now();
+      job.fullSinceNs = undefined;
       const isRead = chooseRead(this.#plan.rw, cpu);
       const block = (job.next++ % BLOCKS_PER_JOB) * blocks;
       const isSubmitted = yield* queue.submit(cpu, request, isRead, block);
       assert(isSubmitted, "there is an address for every request in flight");
     }
+  }
+
+  /** The job sees what has completed, all of it at once, as fio does when it looks for events. */
+  #reap(cpu: Cpu, { completed, free }: Job): void {
+    const atNs = cpu.now();
+    for (const request of completed) {
+      const { startedNs, submittedNs } = request;
+      this.#window.addLatencies(atNs, submittedNs - startedNs, atNs - submittedNs);
+      free.push(request);
+    }
+    completed.length = 0;
   }
 }
 
@@ -130,8 +163,12 @@ function chooseRead(rw: ReadWrite, cpu: Cpu): boolean {
   }
 }
 
+function inFlightOf({ depth, free, completed }: Job): number {
+  return depth - free.length - completed.length;
+}
+
 function isIdle(job: Job): boolean {
-  return job.free.length === job.depth;
+  return inFlightOf(job) === 0;
 }
 
 function isSet(value: number): boolean {

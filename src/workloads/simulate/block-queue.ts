@@ -86,7 +86,6 @@ export class BlockQueue {
     const { device, submitNs, accounts } = this.#options;
     const tag = this.#freeTags.pop();
     assert(tag !== undefined, "a request is submitted to a queue that has a tag for it");
-    request.submittedNs = cpu.now();
     cpu.workNs(submitNs);
     const startNs = accounts.beginMap(cpu);
     const isMapped = yield* request.prepare(cpu, device, isRead, block);
@@ -105,6 +104,7 @@ export class BlockQueue {
     yield* cpu.fence("device-write");
     yield* cpu.writeRegister32(this.#tailDoorbell, this.#tail);
     yield* this.#lock.release(cpu);
+    request.submittedNs = cpu.now();
     return true;
   }
 

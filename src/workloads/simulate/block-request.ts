@@ -31,6 +31,8 @@ export class BlockRequest {
   readonly command = new Uint32Array(COMMAND_WORDS);
   readonly commandBytes = new Uint8Array(this.command.buffer);
   tag = NO_TAG;
+  /** When its job took it up, and when it was with the device. */
+  startedNs = 0;
   submittedNs = 0;
   isRead = true;
   readonly #paddr: PhysicalAddress;

@@ -48,7 +48,7 @@ const CPU_USED_UP = 0.9;
 const LARGE_PART = 0.4;
 
 export function bottleneckOf(usage: Usage): Bottleneck {
-  return deviceLimit(usage) ?? cpuLimit(usage) ?? depthLimit();
+  return deviceLimit(usage) ?? cpuLimit(usage) ?? depthLimit(usage);
 }
 
 function deviceLimit({ resources }: Usage): Bottleneck | undefined {
@@ -56,17 +56,23 @@ function deviceLimit({ resources }: Usage): Bottleneck | undefined {
     const all = resources.filter((resource) => resource.kind === kind);
     // With several devices each has its own jobs: all of them have to be used up.
     const least = Math.min(...all.map(({ utilisation }) => utilisation));
-    if (all.length > 0 && least >= USED_UP) return { kind, text: DEVICE_TEXT[kind] };
+    if (all.length > 0 && least >= USED_UP) return { kind, text: DEVICE_TEXT[kind](least) };
   }
   return undefined;
 }
 
+/** With how far it is used up: what is close to `USED_UP` is to be seen as such. */
 const DEVICE_TEXT = {
-  media: "the device: its media work all the time",
-  controller: "the device: its controller takes one command after the other all the time",
-  link: "the link to the device is full",
-  wire: "the wire is full",
+  media: (used: number) => `the device: its media work ${percentOf(used)} of the time`,
+  controller: (used: number) =>
+    `the device: its controller takes one command after the other ${percentOf(used)} of the time`,
+  link: (used: number) => `the link to the device is in use ${percentOf(used)} of the time`,
+  wire: (used: number) => `the wire is in use ${percentOf(used)} of the time`,
 } as const;
+
+function percentOf(part: number): string {
+  return `${Math.round(100 * part)} %`;
+}
 
 function cpuLimit(usage: Usage): Bottleneck | undefined {
   const { resources, busyNs, mapNs, unmapNs, iovaCommonNs, copyNs, interruptNs, durationNs } =
@@ -75,7 +81,7 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
   const busiest = cpus.reduce((most, cpu) => (cpu.utilisation > most.utilisation ? cpu : most));
   if (busiest.utilisation < CPU_USED_UP) return undefined;
   const smmu = resources.find(({ kind, utilisation }) => kind === "smmu" && utilisation >= USED_UP);
-  const percent = (part: number): string => `${Math.round((100 * part) / busyNs)} % of CPU time`;
+  const percent = (part: number): string => `${percentOf(part / busyNs)} of CPU time`;
   if (iovaCommonNs >= LARGE_PART * busyNs && iovaCommonNs >= (mapNs + unmapNs) / 2) {
     const what = `the locks of its rbtree and depot take ${percent(iovaCommonNs)}`;
     return { kind: "allocator", text: `the IOVA allocator: ${what}` };
@@ -83,7 +89,11 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
   // Only unmaps that wait for the SMMU can be held up by it.
   if (unmapNs >= LARGE_PART * busyNs && usage.syncsPerUnmap >= LARGE_PART) {
     if (smmu !== undefined) {
-      return { kind: "smmu", text: `the SMMU executes commands all the time (${smmu.name})` };
+      const busy = percentOf(smmu.utilisation);
+      return {
+        kind: "smmu",
+        text: `the SMMU executes commands ${busy} of the time (${smmu.name})`,
+      };
     }
     const what = `unmaps take ${percent(unmapNs)}`;
     return { kind: "command-queue", text: `the command queue: ${what}` };
@@ -100,12 +110,21 @@ function cpuLimit(usage: Usage): Bottleneck | undefined {
   if (average < CPU_USED_UP * busiest.utilisation && inInterrupts > LARGE_PART) {
     return {
       kind: "interrupt-cpu",
-      text: `${busiest.name}, which takes completion interrupts, is busy all the time`,
+      text:
+        `${busiest.name}, which takes completion interrupts, is busy ` +
+        `${percentOf(busiest.utilisation)} of the time`,
     };
   }
   return { kind: "cpu", text: "CPU time of the I/O path, which is there without an IOMMU too" };
 }
 
-function depthLimit(): Bottleneck {
-  return { kind: "depth", text: "the number of requests in flight: nothing is used up" };
+function depthLimit({ resources }: Usage): Bottleneck {
+  const most = resources.reduce((a, b) => (b.utilisation > a.utilisation ? b : a));
+  const what = most.kind === "cpu" ? most.name : `${most.kind} of ${most.name}`;
+  return {
+    kind: "depth",
+    text:
+      "the number of requests in flight: nothing is used up, " +
+      `${what} is in use ${percentOf(most.utilisation)} of the time`,
+  };
 }

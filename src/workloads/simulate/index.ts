@@ -18,7 +18,7 @@ export {
   type SimulationPlan,
 } from "./plan.js";
 export type { Resource } from "./resources.js";
-export type { SimulationResult } from "./result.js";
+export type { Latency, SimulationResult } from "./result.js";
 export { verdictOf } from "./verdict.js";
 export type { WhyLine, WhyReport } from "./why.js";
 

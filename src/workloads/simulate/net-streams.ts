@@ -51,6 +51,7 @@ export class NetStreams {
   readonly #polling: NetQueue[][] = [];
   /** By CPU: something was freed or came. */
   readonly #wires: Cell[] = [];
+  #inFlight = 0;
 
   constructor(plan: NetPlan, window: Window, accounts: CpuAccounts) {
     this.#plan = plan;
@@ -61,6 +62,11 @@ export class NetStreams {
       this.#polling.push([]);
       this.#wires.push(wireCell(`streams of cpu${id}`));
     }
+  }
+
+  /** Packets or requests that are out, or frames that have come in and have not been read. */
+  get inFlight(): number {
+    return this.#inFlight;
   }
 
   /** Frames that the adapter was given. */
@@ -112,7 +118,7 @@ export class NetStreams {
     stream.spare.push(packet);
     const { test } = this.#plan;
     if (test === "TCP_STREAM" || test === "UDP_STREAM") {
-      this.#window.add(cpu.now(), packet.sizeBytes, cpu.now() - packet.submittedNs);
+      this.#count(cpu, packet.sizeBytes, packet.submittedNs);
       cpu.poke(this.#wires[stream.cpuId], 1);
     }
   };
@@ -123,6 +129,7 @@ export class NetStreams {
     if (stream.unread === 0) stream.unreadSinceNs = cpu.now();
     stream.unread += sizeBytes;
     stream.isAnswered = true;
+    if (this.#plan.test === "TCP_MAERTS") this.#inFlight++;
     cpu.poke(this.#wires[stream.cpuId], 1);
   }
 
@@ -135,9 +142,8 @@ export class NetStreams {
   *run(cpu: Cpu): Routine {
     const streams = this.#streamsOfCpu[cpu.id];
     const wire = this.#wires[cpu.id];
-    const { endNs } = this.#window;
     for (const { peer } of streams) peer.start(cpu);
-    while (cpu.now() < endNs) {
+    while (cpu.now() < this.#window.endNs) {
       cpu.poke(wire, 0);
       const polling = this.#polling[cpu.id];
       for (let count = polling.length; count > 0; count--) {
@@ -189,7 +195,7 @@ export class NetStreams {
     this.#accounts.copy(cpu, unread);
     const { frameBytes } = this;
     for (let frames = unread / frameBytes; frames > 0; frames--) {
-      this.#window.add(cpu.now(), frameBytes, cpu.now() - stream.unreadSinceNs);
+      this.#count(cpu, frameBytes, stream.unreadSinceNs);
     }
     stream.peer.grant(cpu, stream.number, unread);
     return true;
@@ -199,7 +205,7 @@ export class NetStreams {
   *#ask(cpu: Cpu, stream: Stream): Routine<boolean> {
     if (!stream.isAnswered) return false;
     if (stream.askedNs > 0) {
-      this.#window.add(cpu.now(), this.#plan.messageBytes, cpu.now() - stream.askedNs);
+      this.#count(cpu, this.#plan.messageBytes, stream.askedNs);
     }
     stream.isAnswered = false;
     stream.unread = 0;
@@ -207,6 +213,12 @@ export class NetStreams {
     stream.peer.ask(stream.queueId, stream.number);
     yield* this.#transmit(cpu, stream, this.frameBytes);
     return false;
+  }
+
+  #count(cpu: Cpu, sizeBytes: number, sinceNs: number): void {
+    this.#inFlight--;
+    this.#window.add(cpu.now(), sizeBytes);
+    this.#window.addLatency(cpu.now(), cpu.now() - sinceNs);
   }
 
   *#transmit(cpu: Cpu, stream: Stream, sizeBytes: number): Routine {
@@ -219,6 +231,7 @@ export class NetStreams {
     };
     packet.sizeBytes = sizeBytes;
     stream.unsent += sizeBytes;
+    this.#inFlight++;
     yield* stream.queue.transmit(cpu, packet);
   }
 }

@@ -39,6 +39,7 @@ export class NetSimulation {
       meter: new Meter(system, accounts, devices.map(meteredDevice)),
       why,
       load: (cpu) => streams.run(cpu),
+      inFlight: () => streams.inFlight,
       onEnd: (by) => streams.stop(by),
     });
   }

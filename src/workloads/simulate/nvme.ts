@@ -44,6 +44,7 @@ export class BlockSimulation {
       meter: new Meter(system, accounts, devices.map(meteredDevice)),
       why,
       load: (cpu) => jobs.run(cpu),
+      inFlight: () => jobs.inFlight,
     });
   }
 

@@ -19,14 +19,15 @@ export interface SimulationPlan {
   readonly smmus: number;
   /** The lock-less queue with compare-exchange where not given. */
   readonly commandQueue?: CommandQueueKind;
-  readonly sync: SyncCompletion;
+  /** As the profile says where not given. */
+  readonly sync?: SyncCompletion;
   /** As kernels since 6.7 where not given. */
   readonly iovaDepot?: DepotPolicy;
   /** What the allocators went through before the devices are started; nothing where not given. */
   readonly iovaAge?: IovaAge;
-  /** What is measured, after `rampNs` that are not. */
+  /** What is measured, after `rampNs` that are not; until the load is steady where not given. */
   readonly runtimeNs: number;
-  readonly rampNs: number;
+  readonly rampNs?: number;
   /** Account for where the CPUs' time goes; see `why.ts`. */
   readonly why: boolean;
 }

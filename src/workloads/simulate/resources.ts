@@ -142,7 +142,7 @@ export function iovaCommonOf(devices: Iterable<{ readonly dma: DmaDevice }>): Co
 }
 
 /** Work that is charged at once may end a little behind the window. */
-function share(busyNs: number, capacityNs: number): number {
+export function share(busyNs: number, capacityNs: number): number {
   return Math.min(1, Math.max(0, busyNs / capacityNs));
 }
 

@@ -1,11 +1,19 @@
 /** What comes out of a simulation, as plain data: it may come from a worker thread. */
 
+import type { Histogram } from "../histogram.js";
 import type { Mode } from "../mode.js";
 import { type Bottleneck, bottleneckOf } from "./bottleneck.js";
 import type { SimulationPlan } from "./plan.js";
-import type { Meter, Resource, Snapshot } from "./resources.js";
+import { type Meter, type Resource, type Snapshot, share } from "./resources.js";
 import type { WhyAccounts, WhyReport } from "./why.js";
 import type { Window } from "./window.js";
+
+export interface Latency {
+  readonly mean: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
 
 export interface SimulationResult {
   readonly mode: Mode;
@@ -13,8 +21,14 @@ export interface SimulationResult {
   /** Requests (or packets) that completed within the window, and their rate. */
   readonly count: number;
   readonly perSecond: number;
+  /** Half the width of the rate's 95 % interval: longer windows know more. */
+  readonly perSecondHalfWidth: number;
   readonly bytesPerSecond: number;
-  readonly latencyNs: { readonly mean: number; readonly p50: number; readonly p99: number };
+  /** fio's `lat`: from a job's taking a request up until it sees it completed. */
+  readonly latencyNs: Latency;
+  /** fio's `slat` and `clat`, its two parts: until the device has it, and from there. */
+  readonly slatNs?: Latency;
+  readonly clatNs?: Latency;
   /** CPU time per request, of all CPUs together. */
   readonly cpuNsPerRequest: number;
   /** Of all CPUs, 0 to 1. */
@@ -32,6 +46,8 @@ export interface SimulationResult {
   readonly errors: number;
   readonly resources: readonly Resource[];
   readonly bottleneck: Bottleneck;
+  /** What went before the window. */
+  readonly rampNs: number;
   /** If the plan asks for it. */
   readonly why?: WhyReport;
 }
@@ -44,8 +60,9 @@ export function resultOf(
   after: Snapshot,
   errors: number,
   why: WhyAccounts | undefined,
-): SimulationResult {
-  const { durationNs, count, latency } = window;
+  drift: number,
+): Omit<SimulationResult, "rampNs"> {
+  const { durationNs, count, slat, clat, lat } = window;
   const resources = meter.resources(before, after, durationNs);
   const busyNs = after.busyNs.reduce((sum, ns, id) => sum + ns - before.busyNs[id], 0);
   const maps = after.maps - before.maps;
@@ -67,14 +84,12 @@ export function resultOf(
     cpus: plan.cpus,
     count,
     perSecond: (count * 1e9) / durationNs,
+    perSecondHalfWidth: window.halfWidthPerSecond(drift),
     bytesPerSecond: (window.bytes * 1e9) / durationNs,
-    latencyNs: {
-      mean: latency.meanNs,
-      p50: latency.quantileNs(0.5),
-      p99: latency.quantileNs(0.99),
-    },
+    latencyNs: latencyOf(lat),
+    ...(slat.count === 0 ? {} : { slatNs: latencyOf(slat), clatNs: latencyOf(clat) }),
     cpuNsPerRequest: count === 0 ? 0 : busyNs / count,
-    cpuUtilisation: busyNs / (durationNs * plan.cpus),
+    cpuUtilisation: share(busyNs, durationNs * plan.cpus),
     mapNs: maps === 0 ? 0 : usage.mapNs / maps,
     unmapNs: unmaps === 0 ? 0 : usage.unmapNs / unmaps,
     interrupts: after.interrupts - before.interrupts,
@@ -92,6 +107,15 @@ export function resultOf(
     resources,
     bottleneck: bottleneckOf(usage),
     ...(why === undefined ? {} : { why: why.report() }),
+  };
+}
+
+function latencyOf(latency: Histogram): Latency {
+  return {
+    mean: latency.meanNs,
+    p50: latency.quantileNs(0.5),
+    p99: latency.quantileNs(0.99),
+    max: latency.maxNs,
   };
 }
 

@@ -30,7 +30,7 @@ export function simulatedSystem(plan: SimulationPlan): SimulatedSystem {
     smmus: plan.smmus,
     profile: plan.profile,
     seed: plan.seed,
-    syncCompletion: plan.sync,
+    ...(plan.sync === undefined ? {} : { syncCompletion: plan.sync }),
     ...(plan.commandQueue === undefined ? {} : { commandQueue: plan.commandQueue }),
     ...(plan.iovaDepot === undefined ? {} : { iovaDepot: plan.iovaDepot }),
     ...(why === undefined

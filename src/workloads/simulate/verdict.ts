@@ -1,31 +1,86 @@
 /**
  * The answer to "is strict what limits me?": what the modes have in common and what one loses,
  * of runs that differ in nothing but the mode.
+ *
+ * Every difference is told with half the width of its 95 % interval, and what is said rests on
+ * the whole interval: another seed or another runtime may move a number, and hardly the answer.
  */
 
 import type { SimulationResult } from "./result.js";
 
-/** Modes whose rates are this close give the same number: runs of one mode differ by as much. */
+/** Modes whose rates are surely this close give the same number: that is why nobody changes mode. */
 const SAME = 0.05;
 /** From here on a difference in CPU time is worth telling. */
 const COSTLY = 1.25;
+
+/** Of a mode against another: what it loses of the rate, 0 to 1, and how well that is known. */
+interface Loss {
+  readonly result: SimulationResult;
+  readonly lost: number;
+  readonly halfWidth: number;
+}
 
 /** A sentence, or undefined when there is one mode only. */
 export function verdictOf(results: readonly SimulationResult[]): string | undefined {
   if (results.length < 2) return undefined;
   const fastest = results.reduce((most, one) => (one.perSecond > most.perSecond ? one : most));
   const base = results.find(({ mode }) => mode === "passthrough") ?? fastest;
-  const slower = results.filter(({ perSecond }) => perSecond < (1 - SAME) * base.perSecond);
-  if (slower.length === 0) {
-    const same = `all modes give the same number: what limits is ${base.bottleneck.text}`;
-    return [same, ...results.flatMap((result) => costOf(result, base))].join("; ");
+  if (base.perSecond === 0) return `nothing completed in ${base.mode}; ${LONGER}`;
+  const losses = results.filter((result) => result !== base).map((result) => lossOf(result, base));
+  const unsure = losses.filter((loss) => !isSame(loss) && !isDifferent(loss));
+  if (unsure.length > 0) {
+    const what = unsure.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
+    return `the runs are too short to tell (${what}); ${LONGER}`;
   }
-  return slower
-    .map((result) => {
-      const lost = Math.round(100 * (1 - result.perSecond / base.perSecond));
-      return `${result.mode} loses ${lost} % against ${base.mode}: ${result.bottleneck.text}`;
-    })
-    .join("; ");
+  const different = losses.filter((loss) => !isSame(loss));
+  if (different.length > 0) return different.map((loss) => difference(loss, base)).join("; ");
+  const compared = losses.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
+  const same = `all modes give the same number (${compared}): what limits is ${base.bottleneck.text}`;
+  return [same, ...losses.flatMap(({ result }) => costOf(result, base))].join("; ");
+}
+
+const LONGER = "take a longer --runtime";
+
+function lossOf(result: SimulationResult, base: SimulationResult): Loss {
+  const rest = result.perSecond / base.perSecond;
+  const halfWidth =
+    Math.hypot(result.perSecondHalfWidth, rest * base.perSecondHalfWidth) / base.perSecond;
+  return { result, lost: 1 - rest, halfWidth };
+}
+
+/** The whole interval is within what counts as the same. */
+function isSame({ lost, halfWidth }: Loss): boolean {
+  return Math.abs(lost) + halfWidth < SAME;
+}
+
+/** None of the interval says that there is no difference. */
+function isDifferent({ lost, halfWidth }: Loss): boolean {
+  return Math.abs(lost) > halfWidth;
+}
+
+function difference(loss: Loss, base: SimulationResult): string {
+  const { mode, bottleneck } = loss.result;
+  const verb = loss.lost > 0 ? "loses" : "gains";
+  return `${mode} ${verb} ${percent(loss)} against ${base.mode}: ${bottleneck.text}`;
+}
+
+function comparison(loss: Loss, base: SimulationResult): string {
+  if (Math.abs(loss.lost) <= loss.halfWidth && isSame(loss))
+    return `as ${base.mode} ±${width(loss)} %`;
+  return `${percent(loss)} ${loss.lost >= 0 ? "below" : "above"} ${base.mode}`;
+}
+
+/** `2.2 ±0.3 %`: to a tenth where that is known. */
+function percent(loss: Loss): string {
+  return `${(100 * Math.abs(loss.lost)).toFixed(digits(loss))} ±${width(loss)} %`;
+}
+
+function width(loss: Loss): string {
+  return Math.max(100 * loss.halfWidth, 0.1).toFixed(digits(loss));
+}
+
+function digits({ halfWidth }: Loss): number {
+  return halfWidth < 0.01 ? 1 : 0;
 }
 
 /** What a mode takes of the CPUs where it does not take from the rate. */

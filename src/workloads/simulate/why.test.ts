@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { genericArm } from "#platform";
-import { type BlockPlan, createSimulation, type SimulationResult, verdictOf } from "./index.js";
+import { type BlockPlan, createSimulation } from "./index.js";
 import { withoutNumbers } from "./why.js";
 
 function run(mode: BlockPlan["mode"], why: boolean, changes: Partial<BlockPlan> = {}) {
@@ -83,31 +83,4 @@ describe("magazines of addresses", () => {
 
 it("names of lines that differ in numbers are one", () => {
   expect(withoutNumbers("iova cache 3 of cpu12")).toBe("iova cache of cpu");
-});
-
-describe("the verdict", () => {
-  const base = run("passthrough", false);
-  const like = (mode: SimulationResult["mode"], changes: Partial<SimulationResult>) => ({
-    ...base,
-    mode,
-    ...changes,
-  });
-
-  it("says that something else limits when the modes are alike, and what strict costs then", () => {
-    const strict = like("strict", { cpuNsPerRequest: 3 * base.cpuNsPerRequest });
-    expect(verdictOf([base, strict])).toBe(
-      `all modes give the same number: what limits is ${base.bottleneck.text}; ` +
-        "strict takes 3.0 times the CPU time of passthrough",
-    );
-  });
-
-  it("says what a mode loses, and to what", () => {
-    const limit = { kind: "command-queue", text: "the command queue" } as const;
-    const strict = like("strict", { perSecond: base.perSecond / 4, bottleneck: limit });
-    const lazy = like("lazy", { perSecond: 0.99 * base.perSecond });
-    expect(verdictOf([base, strict, lazy])).toBe(
-      "strict loses 75 % against passthrough: the command queue",
-    );
-    expect(verdictOf([strict])).toBeUndefined();
-  });
 });
