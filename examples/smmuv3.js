@@ -32,6 +32,8 @@ import { Access, createSmmuV3, TranslationStatus } from "iommukit/hardware/smmuv
 import { hex, sequentialMachine } from "iommukit/machine";
 
 const REGISTERS = 0x0900_0000;
+const RAM = 0x4000_0000;
+const RAM_BYTES = 0x10_0000;
 const STREAM_TABLE = 0x4000_0000;
 const COMMAND_QUEUE = 0x4001_0000;
 const EVENT_QUEUE = 0x4002_0000;
@@ -46,7 +48,9 @@ const TABLE = 0x3;
 const PAGE = 0x3 | 0x440;
 
 const machine = sequentialMachine();
-const { memory } = machine;
+// The emulator's own RAM, which the model sees at its physical address.
+const ram = new DataView(new ArrayBuffer(RAM_BYTES));
+machine.memory.back(RAM, new Uint8Array(ram.buffer));
 const smmu = createSmmuV3(machine, {
   base: REGISTERS,
   interrupts: { event: { name: "event queue", cpuId: 0, handler: onEvent } },
@@ -99,9 +103,13 @@ function* onEvent() {
 // --- what the guest's driver does ---
 
 /** @type {(address: number, words: Uint32Array) => void} */
-const put = (address, words) => memory.writeBlock(address, new Uint8Array(words.buffer));
+function put(address, words) {
+  words.forEach((word, n) => void ram.setUint32(address - RAM + 4 * n, word, true));
+}
 /** @type {(address: number, entry: number) => void} */
-const putEntry = (address, entry) => memory.write64(address, loHalf(entry), hiHalf(entry));
+function putEntry(address, entry) {
+  ram.setBigUint64(address - RAM, BigInt(entry), true);
+}
 
 const ste = new Uint32Array(STE_WORDS);
 setField(ste, 0, Ste.V, 1);
@@ -134,9 +142,7 @@ writeRegister(
 console.log("read  0x1234:", translate(0x1234, Access.read));
 console.log("write 0x5678:", translate(0x5678, Access.write));
 
-const record = new Uint32Array(EVENT_WORDS);
-memory.readBlock(EVENT_QUEUE, new Uint8Array(record.buffer));
-const event = decodeEvent(record, 0);
+const event = decodeEvent(new Uint32Array(ram.buffer, EVENT_QUEUE - RAM, EVENT_WORDS), 0);
 if (event.name === "F_TRANSLATION") {
   console.log("recorded:", event.name, "stream", event.streamId, "at", hex(event.inputAddress));
 }

@@ -170,11 +170,6 @@ describe("the package", () => {
     const printed = stdout.trimEnd().split("\n");
     const promised = [...example.matchAll(/console\.log\(.*\); \/\/ (.+)$/gm)];
     expect(promised.length).toBeGreaterThan(0);
-    expect(printed).toHaveLength(promised.length);
-    const bare = (text: string): string => text.replaceAll(" ", "");
-    for (const [n, [, promise]] of promised.entries()) {
-      // An array prints with its type and brackets around.
-      expect(bare(printed[n])).toContain(bare(promise));
-    }
+    expect(printed).toEqual(promised.map(([, promise]) => promise));
   });
 });

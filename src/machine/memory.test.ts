@@ -48,6 +48,53 @@ describe("physical memory", () => {
     );
   });
 
+  it.each([
+    ["an ArrayBuffer", ArrayBuffer],
+    ["a SharedArrayBuffer, as threads of an emulator share", SharedArrayBuffer],
+  ])("is the caller's bytes where %s lies behind it", (_what, Buffer) => {
+    const FRAMES = 3;
+    const BASE = 0x4000_0000;
+    // Not at the start of its buffer, as a heap's RAM may lie.
+    const ram = new Uint8Array(new Buffer(8 + FRAMES * 4096), 8, FRAMES * 4096);
+    const memory = new PhysicalMemory();
+    memory.back(BASE, ram);
+    const access = fc.tuple(
+      fc.boolean(),
+      fc.integer({ min: 0, max: FRAMES * 4096 - 1 }),
+      fc.integer({ min: 0, max: 255 }),
+    );
+    fc.assert(
+      fc.property(fc.array(access), (accesses) => {
+        for (const [isOurs, offset, byte] of accesses) {
+          if (isOurs) memory.write8(BASE + offset, byte);
+          else ram[offset] = byte;
+          expect([memory.read8(BASE + offset), ram[offset]]).toEqual([byte, byte]);
+        }
+      }),
+    );
+    ram.set([1, 2, 3, 4, 5, 6, 7, 8], 4096);
+    expect([memory.read64(BASE + 4096), memory.hi]).toEqual([0x0403_0201, 0x0807_0605]);
+    // Around it memory is as ever.
+    memory.write32(BASE - 4, 7);
+    memory.write32(BASE + FRAMES * 4096, 9);
+    const around = new Uint8Array(FRAMES * 4096 + 8);
+    memory.readBlock(BASE - 4, around);
+    expect(around.subarray(4, -4)).toEqual(new Uint8Array(ram));
+    expect([around[0], around.at(-4)]).toEqual([7, 9]);
+  });
+
+  it("is backed before it is written, once, and in whole frames", () => {
+    const memory = new PhysicalMemory();
+    memory.write8(0x3000, 1);
+    memory.back(0x1000, new Uint8Array(0x2000));
+    for (const base of [0x0000, 0x2000, 0x3000]) {
+      expect(() => memory.back(base, new Uint8Array(0x2000))).toThrow("before it is written");
+    }
+    expect(() => memory.back(0x8800, new Uint8Array(0x1000))).toThrow("whole frames");
+    expect(() => memory.back(0x8000, new Uint8Array(0x800))).toThrow("whole frames");
+    expect(() => memory.clear()).toThrow("not cleared");
+  });
+
   it("moves blocks across frames, and reads holes as zeros without making frames", () => {
     const memory = new PhysicalMemory();
     const source = Uint8Array.from({ length: 10_000 }, (_, index) => index % 251);

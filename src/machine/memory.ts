@@ -4,6 +4,7 @@
  * Frames of 4 KiB come into being, zeroed, at the first write. A read of memory
  * that nobody wrote gives zeros and allocates nothing. Agents are the only users at
  * run time (they add cost and ordering); tools that inspect a dump may read directly.
+ * An emulator that has RAM of its own lends it (`back`).
  */
 
 import { assert, hex } from "./assert.js";
@@ -23,20 +24,32 @@ const CACHE_SLOTS = 1024;
 /** One 4 KiB frame: the same bytes, as bytes, halves and words. */
 export class Frame {
   readonly number: number;
-  readonly bytes = new Uint8Array(FRAME_BYTES);
-  readonly words = new Uint32Array(this.bytes.buffer);
-  readonly halves = new Uint16Array(this.bytes.buffer);
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+  readonly halves: Uint16Array;
   /** Number of its first line in the machine's coherence state, given at first touch; -1 before. */
   firstLineId = -1;
 
-  constructor(number: number) {
+  /** Over `FRAME_BYTES` of `buffer` from `offset` on. */
+  constructor(number: number, buffer: ArrayBufferLike, offset: number) {
     this.number = number;
+    this.bytes = new Uint8Array(buffer, offset, FRAME_BYTES);
+    this.words = new Uint32Array(buffer, offset, FRAME_BYTES / 4);
+    this.halves = new Uint16Array(buffer, offset, FRAME_BYTES / 2);
   }
+}
+
+/** A range that somebody else's bytes lie behind; frames from `first` to `last`. */
+interface Backing {
+  readonly first: number;
+  readonly last: number;
+  readonly bytes: Uint8Array;
 }
 
 export class PhysicalMemory {
   readonly #frames = new Map<number, Frame>();
   readonly #cache: (Frame | undefined)[] = new Array(CACHE_SLOTS).fill(undefined);
+  readonly #backings: Backing[] = [];
   /** High half of the last `read64`. */
   hi = 0;
 
@@ -45,8 +58,28 @@ export class PhysicalMemory {
     return this.#frames.size;
   }
 
+  /**
+   * Puts the caller's bytes at `base`, where nothing may have been written yet: both see each
+   * other's writes from then on. Whole frames, 4 KiB aligned in memory and 4 bytes aligned in their
+   * buffer, which must not be detached.
+   */
+  back(base: PhysicalAddress, bytes: Uint8Array): void {
+    const first = frameOf(base);
+    const last = first + frameOf(bytes.length) - 1;
+    assert(
+      offsetOf(base) === 0 && offsetOf(bytes.length) === 0 && bytes.byteOffset % 4 === 0,
+      `memory is backed in whole frames: ${bytes.length} bytes at ${hex(base)}`,
+    );
+    const isFree =
+      this.#backings.every((other) => last < other.first || first > other.last) &&
+      [...this.#frames.keys()].every((number) => number < first || number > last);
+    assert(isFree, `memory is backed before it is written, and once: ${hex(base)}`);
+    this.#backings.push({ first, last, bytes });
+  }
+
   /** Zeros all that was written. The frames stay, so that they need not be made again. */
   clear(): void {
+    assert(this.#backings.length === 0, "memory of somebody else's is not cleared");
     for (const frame of this.#frames.values()) frame.bytes.fill(0);
   }
 
@@ -55,9 +88,21 @@ export class PhysicalMemory {
     const slot = slotOf(frameNumber);
     const cached = this.#cache[slot];
     if (cached !== undefined && cached.number === frameNumber) return cached;
-    const frame = this.#frames.get(frameNumber);
+    const frame = this.#frames.get(frameNumber) ?? this.#lent(frameNumber);
     if (frame !== undefined) this.#cache[slot] = frame;
     return frame;
+  }
+
+  /** A frame over bytes of somebody else's, made when it is first looked at. */
+  #lent(frameNumber: number): Frame | undefined {
+    for (const { first, last, bytes } of this.#backings) {
+      if (frameNumber < first || frameNumber > last) continue;
+      const offset = bytes.byteOffset + (frameNumber - first) * FRAME_BYTES;
+      const frame = new Frame(frameNumber, bytes.buffer, offset);
+      this.#frames.set(frameNumber, frame);
+      return frame;
+    }
+    return undefined;
   }
 
   /** The frame with this number, made if it does not exist. */
@@ -68,7 +113,7 @@ export class PhysicalMemory {
       frameNumber >= 0 && frameNumber < 2 ** (53 - FRAME_LG2),
       `physical addresses lie in [0, 2^53): frame ${hex(frameNumber)}`,
     );
-    const frame = new Frame(frameNumber);
+    const frame = new Frame(frameNumber, new ArrayBuffer(FRAME_BYTES), 0);
     this.#frames.set(frameNumber, frame);
     this.#cache[slotOf(frameNumber)] = frame;
     return frame;
