@@ -42,7 +42,7 @@ process.exit(exitCode);
 
 /** Says which tests were skipped, and what to install for them to run. */
 async function tellSkipped(files) {
-  const { whyNoQemu } = await import("../dist/machine/index.js");
+  const { whyNoQemu } = await import("../dist/machine/qemu/index.js");
   const noQemu = whyNoQemu("aarch64");
   for (const { name, assertionResults } of files) {
     const count = assertionResults.filter(({ status }) => /pending|skipped/.test(status)).length;

@@ -66,6 +66,10 @@ function linkDependencies(): void {
   }
 }
 
+function builtDoor(room: string): string {
+  return join(installed, "dist", room, "index.js");
+}
+
 function runModule(name: string, source: string): Ended {
   writeFileSync(join(project, name), source);
   return run(process.execPath, [name], { cwd: project });
@@ -126,6 +130,27 @@ describe("the package", () => {
       ...specifiers.map((door) => `${door} exports`),
       "ERR_PACKAGE_PATH_NOT_EXPORTED",
     ]);
+  });
+
+  it("needs nothing of Node by the doors that the README calls free of it", () => {
+    const readme = readFileSync(join(root, "README.md"), "utf8");
+    const [, free] = /door of its own: (.*?) need nothing of Node/s.exec(readme) ?? [];
+    const names = [...(free ?? "").matchAll(/`iommukit(\/[^`]+)`/g)].map(([, path]) => `.${path}`);
+    // The rooms of floors 1 to 5 (ARCHITECTURE.md).
+    expect(names).toHaveLength(16);
+    const seen = new Set<string>();
+    const visit = (path: string): void => {
+      if (seen.has(path)) return;
+      seen.add(path);
+      for (const [, specifier] of readFileSync(path, "utf8").matchAll(/ from "([^"]+)";/g)) {
+        expect(specifier, path).not.toMatch(/^node:/);
+        if (specifier.startsWith("#")) visit(builtDoor(specifier.slice(1)));
+        else if (specifier.startsWith(".")) visit(join(dirname(path), specifier));
+      }
+    };
+    for (const name of names) visit(builtDoor(name));
+    // Far more than the doors themselves.
+    expect(seen.size).toBeGreaterThan(100);
   });
 
   it("has types that a strict TypeScript project accepts, library and all", () => {

@@ -16,7 +16,7 @@ import {
   QemuError,
   type QemuTarget,
   type QemuVersion,
-} from "#machine";
+} from "#machine/qemu";
 
 /** One thing that was looked for. */
 export interface Check {

@@ -23,26 +23,6 @@ export { FrameAllocator, OutOfFramesError } from "./frames.js";
 export { DEFAULT_FRAMES, DeadlockError, type Machine } from "./machine.js";
 export { FRAME_BYTES, FRAME_LG2, PhysicalMemory } from "./memory.js";
 export { type PollPauses, pollRegister32 } from "./poll-register.js";
-export {
-  findQemu,
-  howToInstall,
-  isOlderQemu,
-  QEMU_VERSION_MIN,
-  QEMU_VERSION_NESTING,
-  type QemuBinary,
-  QemuError,
-  type QemuErrorCode,
-  type QemuMachine,
-  type QemuOptions,
-  type QemuTarget,
-  type QemuVersion,
-  type QtestClient,
-  type ReplySink,
-  startQemu,
-  VIRT_BOARD,
-  virtBoard,
-  whyNoQemu,
-} from "./qemu/index.js";
 export { Random } from "./random.js";
 export { Rcu, RcuPointer } from "./rcu.js";
 export { type RegisterBlock, RegisterMap } from "./registers.js";

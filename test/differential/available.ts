@@ -1,6 +1,12 @@
 /** Whether the differential tests can run here. */
 
-import { findQemu, isOlderQemu, QEMU_VERSION_NESTING, type QemuVersion, whyNoQemu } from "#machine";
+import {
+  findQemu,
+  isOlderQemu,
+  QEMU_VERSION_NESTING,
+  type QemuVersion,
+  whyNoQemu,
+} from "#machine/qemu";
 import { TABLE_IS_OF } from "./differences.js";
 
 /** Undefined when they can; otherwise what is missing, and what to do about it. */

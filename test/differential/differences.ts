@@ -42,7 +42,7 @@ import {
   StreamL1,
   setField,
 } from "#arch/smmuv3";
-import { isOlderQemu as isOlder, type QemuVersion } from "#machine";
+import { isOlderQemu as isOlder, type QemuVersion } from "#machine/qemu";
 import { covering, type Entry, type Image, isReserved } from "./image.js";
 
 /** The versions that the table was made with; others may differ in other ways. */

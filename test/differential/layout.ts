@@ -1,6 +1,6 @@
 /** Where the differential tests put things: the same places in QEMU's RAM and in the model's. */
 
-import { VIRT_BOARD } from "#machine";
+import { VIRT_BOARD } from "#machine/qemu";
 
 export const SMMU_BASE = VIRT_BOARD.smmuBase;
 export const RAM = { base: VIRT_BOARD.ramBase, last: VIRT_BOARD.ramBase + 2 ** 31 - 1 } as const;

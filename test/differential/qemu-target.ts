@@ -3,7 +3,7 @@
 import { Register } from "#arch/smmuv3";
 import { EDU_DEVICE_ID, EDU_VENDOR_ID } from "#drivers/edu";
 import { enableBusMaster, enumeratePci } from "#drivers/pci";
-import { type QemuMachine, type ReplySink, startQemu, VIRT_BOARD, virtBoard } from "#machine";
+import { type QemuMachine, type ReplySink, startQemu, VIRT_BOARD, virtBoard } from "#machine/qemu";
 import { SMMU_BASE } from "./layout.js";
 import type { Target, Transfer } from "./target.js";
 

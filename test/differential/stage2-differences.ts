@@ -27,7 +27,7 @@ import {
   SteConfig,
   setField,
 } from "#arch/smmuv3";
-import type { QemuVersion } from "#machine";
+import type { QemuVersion } from "#machine/qemu";
 import { type Difference, differencesOf } from "./differences.js";
 import type { Entry, Image, Stage2Image } from "./image.js";
 

@@ -6,7 +6,7 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { createSmmuV3 } from "#hardware/smmuv3";
-import type { QemuVersion } from "#machine";
+import type { QemuVersion } from "#machine/qemu";
 import { missing } from "./available.js";
 import { compareScenario, Tally } from "./compare.js";
 import { differencesOf, hasUpperHalf } from "./differences.js";

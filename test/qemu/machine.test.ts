@@ -4,17 +4,8 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Register } from "#arch/smmuv3";
-import {
-  DeadlockError,
-  type Interrupt,
-  loneCell,
-  PhysicalMemory,
-  type QemuMachine,
-  startQemu,
-  VIRT_BOARD,
-  virtBoard,
-  whyNoQemu,
-} from "#machine";
+import { DeadlockError, type Interrupt, loneCell, PhysicalMemory } from "#machine";
+import { type QemuMachine, startQemu, VIRT_BOARD, virtBoard, whyNoQemu } from "#machine/qemu";
 import { missing } from "./rig.js";
 
 /** In the GiB of RAM that the stack's own tables leave alone. */

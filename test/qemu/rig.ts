@@ -4,7 +4,7 @@ import { EDU_DEVICE_ID, EDU_VENDOR_ID } from "#drivers/edu";
 import { enableBusMaster, enumeratePci, type PciFunction } from "#drivers/pci";
 import { createSmmuV3Driver, type SmmuReport, type SmmuV3Driver } from "#drivers/smmuv3";
 import type { FaultReport } from "#iommu";
-import { type QemuMachine, startQemu, VIRT_BOARD, virtBoard, whyNoQemu } from "#machine";
+import { type QemuMachine, startQemu, VIRT_BOARD, virtBoard, whyNoQemu } from "#machine/qemu";
 
 /** Undefined when the tests can run; otherwise what to do about it. */
 export const missing = whyNoQemu("aarch64");

@@ -1,4 +1,7 @@
-/** The machine whose memory and devices are QEMU's. */
+/**
+ * The machine whose memory and devices are QEMU's. A door of its own, as it alone in this room
+ * needs Node.
+ */
 
 export { QemuError, type QemuErrorCode } from "./errors.js";
 export {
