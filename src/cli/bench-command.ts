@@ -27,6 +27,7 @@ import { addIovaOptions, type IovaFlags, iovaOptionsOf } from "./iova-options.js
 import { QUEUES } from "./option-values.js";
 import { profileOption } from "./profile-option.js";
 import { createProgress, type Progress } from "./progress.js";
+import { Slices } from "./slices.js";
 
 interface BenchFlags extends IovaFlags {
   readonly t: number;
@@ -47,9 +48,9 @@ interface BenchFlags extends IovaFlags {
 }
 
 const SEED_MAX = 2 ** 32 - 1;
-/** Some 20 ms of work: often enough for a bar and for Ctrl-C. */
-const TURNS_PER_SLICE = 65_536;
 const BAR_STEPS = 1000;
+const AGEING = "ageing the addresses";
+const AVERAGING = "until the averages are known";
 
 export function defineBench(command: Command): void {
   const defaults = DEFAULT_PARAMETERS;
@@ -137,9 +138,16 @@ async function runBenchmark(
   interruption: Interruption,
 ): Promise<MapBenchmarkOutcome> {
   const benchmark = new MapBenchmark(options);
-  progress.begin("until the averages are known", BAR_STEPS);
   let done = 0;
-  while (!benchmark.runSome(TURNS_PER_SLICE)) {
+  let isAgeing = benchmark.isAgeing;
+  progress.begin(isAgeing ? AGEING : AVERAGING, BAR_STEPS);
+  const slices = new Slices();
+  while (!slices.run((turns) => benchmark.runSome(turns))) {
+    if (isAgeing && !benchmark.isAgeing) {
+      isAgeing = false;
+      done = 0;
+      progress.begin(AVERAGING, BAR_STEPS);
+    }
     // What is known of an average may become less: a bar does not go back.
     done = Math.max(done, Math.floor(benchmark.progress * BAR_STEPS));
     progress.update(done);

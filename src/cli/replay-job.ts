@@ -25,6 +25,7 @@ import { UsageError } from "./errors.js";
 import { type Finding, findingsOf } from "./findings.js";
 import type { Interruption } from "./interruption.js";
 import type { Progress } from "./progress.js";
+import { Slices } from "./slices.js";
 
 export interface ReplayPlan {
   readonly modes: readonly Mode[];
@@ -48,9 +49,8 @@ export interface ReplayOutcome {
 /** The timed machine's limit. */
 export const CPUS_MAX = 1024;
 
-/** Some 20 ms of work each: often enough for a bar and for Ctrl-C. */
-const OPERATIONS_PER_SLICE = 16_384;
-const TURNS_PER_SLICE = 65_536;
+/** 20 to 50 ms of reading: often enough for a bar and for Ctrl-C. */
+const OPERATIONS_PER_SLICE = 1024;
 
 export async function runReplay(
   capture: Capture,
@@ -140,7 +140,8 @@ async function replayMode(
     ...(cpus === undefined ? {} : { cpus }),
     ...(onCommand === undefined ? {} : { onCommand }),
   });
-  while (!replay.runSome(TURNS_PER_SLICE)) {
+  const slices = new Slices();
+  while (!slices.run((turns) => replay.runSome(turns))) {
     progress.update(replay.performed);
     await interruption.breathe();
   }

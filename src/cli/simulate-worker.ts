@@ -5,14 +5,12 @@
 
 import { parentPort } from "node:worker_threads";
 import { type AnyPlan, createSimulation, type SimulationResult } from "#workloads";
+import { Slices } from "./slices.js";
 
 export type FromWorker =
   | { readonly kind: "progress"; readonly progress: number }
   | { readonly kind: "result"; readonly result: SimulationResult }
   | { readonly kind: "failed"; readonly message: string; readonly stack: string };
-
-/** Some 20 ms of work each. */
-const TURNS_PER_SLICE = 65_536;
 
 const port = parentPort;
 if (port !== null) {
@@ -20,7 +18,8 @@ if (port !== null) {
   port.on("message", (plan: AnyPlan) => {
     try {
       const simulation = createSimulation(plan);
-      while (!simulation.runSome(TURNS_PER_SLICE)) {
+      const slices = new Slices();
+      while (!slices.run((turns) => simulation.runSome(turns))) {
         say({ kind: "progress", progress: simulation.progress });
       }
       say({ kind: "result", result: simulation.result() });

@@ -32,45 +32,65 @@ export class IovaAgeError extends Error {
   readonly code = "NO_ADDRESS";
 }
 
+type AgedMachine = Pick<Machine, "cpus" | "call">;
+
 /**
  * Ages what gives the device its addresses: nothing where nothing translates, or no age is given.
  * Throws `IovaAgeError`.
  */
-export function ageIovas(
-  machine: Pick<Machine, "cpus" | "call">,
-  device: DmaDevice,
-  age: IovaAge | undefined,
-): void {
-  const { dma } = device;
-  if (dma === undefined || age === undefined) return;
-  const ageing = new Ageing(device, dma, age, machine.cpus.length);
-  let cpuId = 0;
-  while (!ageing.isOver) cpuId = machine.call(cpuId, (cpu) => ageing.run(cpu));
+export function ageIovas(machine: AgedMachine, device: DmaDevice, age: IovaAge | undefined): void {
+  const ageing = createAgeing(machine, device, age);
+  while (ageing?.runSome(RUN_MAX) === false);
 }
 
-class Ageing {
+/** The same in pieces, for callers that look up in between: undefined where there is nothing to do. */
+export function createAgeing(
+  machine: AgedMachine,
+  device: DmaDevice,
+  age: IovaAge | undefined,
+): Ageing | undefined {
+  const { dma } = device;
+  return dma === undefined || age === undefined ? undefined : new Ageing(machine, device, dma, age);
+}
+
+export class Ageing {
+  readonly #machine: AgedMachine;
   readonly #device: DmaDevice;
   readonly #dma: DmaDomain;
   readonly #age: IovaAge;
-  readonly #cpuCount: number;
   /** First pages and sizes of the ranges in use. */
   readonly #pfns: number[] = [];
   readonly #pages: number[] = [];
   #isPastPeak = false;
+  #cpuId = 0;
 
-  constructor(device: DmaDevice, dma: DmaDomain, age: IovaAge, cpuCount: number) {
+  constructor(machine: AgedMachine, device: DmaDevice, dma: DmaDomain, age: IovaAge) {
+    this.#machine = machine;
     this.#device = device;
     this.#dma = dma;
     this.#age = age;
-    this.#cpuCount = cpuCount;
   }
 
-  get isOver(): boolean {
+  /** How much of it is done, 0 to 1. */
+  get progress(): number {
+    const share = this.#pfns.length / this.#age.ranges / 2;
+    return this.#isPastPeak ? 1 - share : share;
+  }
+
+  /** Allocates or frees about so many ranges; returns whether it is over. */
+  runSome(ranges: number): boolean {
+    for (let done = 0; done < ranges && !this.#isOver; done += RUN_MAX) {
+      this.#cpuId = this.#machine.call(this.#cpuId, (cpu) => this.#run(cpu));
+    }
+    return this.#isOver;
+  }
+
+  get #isOver(): boolean {
     return this.#isPastPeak && this.#pfns.length === 0;
   }
 
   /** What one CPU does before the next one's turn; returns which that is. */
-  *run(cpu: Cpu): Routine<number> {
+  *#run(cpu: Cpu): Routine<number> {
     const count = 1 + below(cpu, RUN_MAX);
     const frees = this.#isPastPeak || cpu.random() < FREEING_SHARE;
     for (let index = 0; index < count; index++) {
@@ -78,7 +98,7 @@ class Ageing {
       else yield* this.#allocate(cpu);
     }
     this.#isPastPeak ||= this.#pfns.length >= this.#age.ranges;
-    return below(cpu, this.#cpuCount);
+    return below(cpu, this.#machine.cpus.length);
   }
 
   *#allocate(cpu: Cpu): Routine {

@@ -273,3 +273,24 @@ describe("the benchmark's progress", () => {
     expect(seen.some((share) => share > 0.3 && share < 0.7)).toBe(true);
   });
 });
+
+it("ages addresses in pieces, so that whoever runs it can look up in between", () => {
+  const ranges = 20_000;
+  const benchmark = new MapBenchmark({
+    parameters: { ...DEFAULT_PARAMETERS, seconds: 1 },
+    mode: "strict",
+    profile: kunpengD06,
+    iovaAge: { ranges, pages: 1 },
+  });
+  let pieces = 0;
+  let before = 0;
+  for (; benchmark.isAgeing; pieces++) {
+    expect(benchmark.progress).toBeGreaterThanOrEqual(before - 0.1);
+    before = benchmark.progress;
+    expect(benchmark.runSome(65_536)).toBe(false);
+  }
+  // All of them allocated and freed, some 4096 in a piece.
+  expect(pieces).toBeGreaterThanOrEqual((2 * ranges) / 4096);
+  while (!benchmark.runSome(65_536));
+  expect(benchmark.outcome().loops).toBeGreaterThan(1000);
+});

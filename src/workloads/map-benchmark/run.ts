@@ -22,7 +22,7 @@ import {
 } from "#dma";
 import { type Agent, type Cpu, type Iova, loneCell, type Routine, Work } from "#machine";
 import type { Profile } from "#platform";
-import { ageIovas, type IovaAge } from "../ageing.js";
+import { type Ageing, createAgeing, type IovaAge } from "../ageing.js";
 import type { Mode } from "../mode.js";
 import { ringOf } from "../simulate/simulated-system.js";
 import { type NamedMemory, WatchedCpu } from "../simulate/watched-cpu.js";
@@ -80,6 +80,8 @@ const STREAM_ID = 1;
 
 /** A window of the batch means: some loops of each CPU. */
 const WINDOW_NS = 100_000;
+/** Turns that getting or freeing an address takes about as long as. */
+const TURNS_PER_RANGE = 16;
 /** What is left out at the start, where all threads begin at once. */
 const START_NS = 1_000_000;
 const LEAST_NS = 4_000_000;
@@ -97,10 +99,12 @@ export class MapBenchmark {
   readonly #map = new LatencySums();
   readonly #unmap = new LatencySums();
   readonly #steady = new SteadyState();
-  readonly #beginNs: number;
-  readonly #endNs: number;
+  /** What goes before; undefined when it is over. */
+  #ageing: Ageing | undefined;
+  #beginNs = 0;
+  #endNs = Number.POSITIVE_INFINITY;
   /** Loops that begin earlier do not count. */
-  #countsFromNs: number;
+  #countsFromNs = 0;
   #why: WhyAccounts | undefined;
   #loops = 0;
   #mapNs = 0;
@@ -110,19 +114,24 @@ export class MapBenchmark {
 
   constructor(options: MapBenchmarkOptions) {
     this.#options = options;
-    const { parameters, mode, profile } = options;
-    const { first, last } = cpusOf(parameters, profile);
-    this.#system = this.#createSystem(last + 1);
-    const { machine } = this.#system;
+    const { parameters, profile, iovaAge } = options;
+    this.#system = this.#createSystem(cpusOf(parameters, profile).last + 1);
     this.#device = this.#system.addDevice("dma_map_benchmark", STREAM_ID).dma;
     setDmaMask(this.#device, parameters.dmaBits);
-    ageIovas(machine, this.#device, options.iovaAge);
+    this.#ageing = createAgeing(this.#system.machine, this.#device, iovaAge);
+    if (this.#ageing === undefined) this.#begin();
+  }
+
+  #begin(): void {
+    const { parameters, mode, profile, full, simulatedNsMax } = this.#options;
+    const { first, last } = cpusOf(parameters, profile);
+    const { machine } = this.#system;
     this.#beginNs = machine.nowNs;
-    const { simulatedNsMax = Number.POSITIVE_INFINITY } = options;
-    this.#endNs = this.#beginNs + Math.min(parameters.seconds * 1e9, simulatedNsMax);
+    const wantedNs = parameters.seconds * 1e9;
+    this.#endNs = this.#beginNs + Math.min(wantedNs, simulatedNsMax ?? wantedNs);
     this.#countsFromNs = this.#beginNs;
     const startNs = mode === "lazy" ? LAZY_START_NS : START_NS;
-    if (options.full !== true) this.#countsFromNs += Math.min(startNs, this.totalNs / 4);
+    if (full !== true) this.#countsFromNs += Math.min(startNs, this.totalNs / 4);
     this.#why?.open(this.#countsFromNs, Number.POSITIVE_INFINITY);
     machine.addAgent("benchmark controller", (agent) => this.#control(agent));
     for (let id = first; id <= last; id++) {
@@ -144,8 +153,14 @@ export class MapBenchmark {
     return system;
   }
 
-  /** How much is done, 0 to 1, as far as one can tell: of the time, or towards the averages. */
+  /** Whether the allocator still goes through what it is to have gone through before. */
+  get isAgeing(): boolean {
+    return this.#ageing !== undefined;
+  }
+
+  /** How much is done, 0 to 1, as far as one can tell: of the ageing, then of the time or averages. */
   get progress(): number {
+    if (this.#ageing !== undefined) return this.#ageing.progress;
     const { nowNs } = this.#system.machine;
     return Math.min(1, Math.max((nowNs - this.#beginNs) / this.totalNs, this.#known(nowNs)));
   }
@@ -157,6 +172,13 @@ export class MapBenchmark {
 
   /** Goes on for so many turns of agents; returns whether the benchmark is over. */
   runSome(turnsMax: number): boolean {
+    if (this.#ageing !== undefined) {
+      if (this.#ageing.runSome(turnsMax / TURNS_PER_RANGE)) {
+        this.#ageing = undefined;
+        this.#begin();
+      }
+      return false;
+    }
     return this.#system.machine.runSome(turnsMax);
   }
 

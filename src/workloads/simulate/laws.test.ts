@@ -15,7 +15,7 @@ import {
 /** A CPU's clock is ahead of the window's end, or behind it, by one step: waiting for a line or a SYNC. */
 const STEP_NS = 20_000;
 /** Or by copying all that has come in, which is one step. */
-const READ_NS = 1024 * kunpengD06.machine.workNs.copyKilobyte.value;
+const READ_NS = 1024 * genericArm.machine.workNs.copyKilobyte.value;
 
 /** Counterexamples are shown by the profile's name. */
 function short(profile: Profile): Profile {
