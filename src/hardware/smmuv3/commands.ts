@@ -148,8 +148,8 @@ export class CommandConsumer {
       if (invalidations.areOutstanding) yield* agent.idleUntil(this.#syncs.count, isNone);
       return;
     }
-    // What an endpoint is told must not overtake a CMD_SYNC before it.
-    if (opcode === Opcode.ATC_INV) yield* agent.idleUntil(this.#syncs.count, isNone);
+    // What an endpoint is told must not overtake a CMD_SYNC before it (4.7.3).
+    if (isOfAts(opcode)) yield* agent.idleUntil(this.#syncs.count, isNone);
     // The load is where the time of the fetch has passed: the caches change at that moment.
     yield* agent.load(registers.doorbell);
     const isLegal = isOfAts(opcode)
