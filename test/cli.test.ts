@@ -137,6 +137,11 @@ describe("a capture that cannot be read is refused in one line: file, place, rem
       captureText([{}, { seconds: 7, sizeBytes: 0 }]),
       /no-size\.txt: at 7\.000001000 s 0000:00:01\.0 maps 0 bytes; .* record it again/,
     ],
+    [
+      "devices.txt",
+      captureText(Array.from({ length: 4097 }, (_, index) => ({ device: `device${index}` }))),
+      /devices\.txt: it names more than 4096 devices, .* record it again/,
+    ],
   ];
   const replays = cases.map(([name, content, says]) => {
     const path = content === undefined ? inFolder(name) : put(name, content);

@@ -75,6 +75,17 @@ export class ByteCursor {
     return size;
   }
 
+  /** A 32-bit number of things, refused above `limit`. */
+  count(limit: number, what: string): number {
+    const at = this.position;
+    const count = this.u32(what);
+    if (count > limit) {
+      this.position = at;
+      throw this.error("CORRUPT", `${what} is ${count}, more than can be`);
+    }
+    return count;
+  }
+
   /** A string up to its NUL. */
   text(limitBytes: number, what: string): string {
     const window = Math.max(0, Math.min(limitBytes, this.store.sizeBytes - this.position));

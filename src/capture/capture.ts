@@ -125,7 +125,7 @@ function openTraceDat(source: Source): Opened {
     clock: layout.clock,
     timeUnit: timeUnit(layout),
     cpus: options.cpuCount ?? layout.cpus.length,
-    otherInstances: options.buffers.map(({ name }) => name).filter((name) => name !== ""),
+    otherInstances: options.otherInstances,
     system: options.uname,
   };
   if (openText !== undefined) {

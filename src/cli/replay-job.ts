@@ -49,6 +49,9 @@ export interface ReplayOutcome {
 /** The timed machine's limit. */
 export const CPUS_MAX = 1024;
 
+/** Each has a driver's state and tables of its own; one root port has 256 functions. */
+const DEVICES_MAX = 4096;
+
 /** 20 to 50 ms of reading: often enough for a bar and for Ctrl-C. */
 const OPERATIONS_PER_SLICE = 1024;
 
@@ -105,6 +108,12 @@ async function surveyOf(
   for (const operation of joinOperations(capture.events())) {
     survey.add(operation);
     if (operation.kind === "map") checkMap(operation, capture.header.file);
+    if (survey.devices.size > DEVICES_MAX) {
+      throw new UsageError(
+        `${capture.header.file}: it names more than ${DEVICES_MAX} devices, which no machine has; ` +
+          "the capture is damaged: copy or record it again",
+      );
+    }
     if (++operations % OPERATIONS_PER_SLICE > 0) continue;
     progress.update(operations);
     await interruption.breathe();

@@ -83,21 +83,24 @@ export function readFtraceFormats(cursor: ByteCursor, formats: FormatTable): voi
 }
 
 export function readEventFormats(cursor: ByteCursor, formats: FormatTable): void {
-  const systems = cursor.size(4, EVENTS_MAX, "the number of event systems");
+  const systems = cursor.count(EVENTS_MAX, "the number of event systems");
   for (let index = 0; index < systems; index += 1) {
     readFormats(cursor, cursor.text(NAME_BYTES_MAX, "the name of an event system"), formats);
   }
 }
 
 function readFormats(cursor: ByteCursor, system: string, formats: FormatTable): void {
-  const count = cursor.size(4, EVENTS_MAX, "the number of event formats");
+  const count = cursor.count(EVENTS_MAX, "the number of event formats");
   for (let index = 0; index < count; index += 1) {
     formats.add(system, readSized(cursor, 8, FORMAT_BYTES_MAX, "an event format"));
   }
 }
 
-/** Names of all tasks: one line of at most 28 bytes for each of at most 2^22 (PID_MAX_LIMIT). */
-const TASKS_BYTES_MAX = 28 * 2 ** 22;
+/**
+ * The kernel keeps the names of at most 2^15 tasks (PID_MAX_DEFAULT in
+ * tracing_saved_cmdlines_size_write()), in lines of at most 28 bytes; room for some more.
+ */
+const TASKS_BYTES_MAX = 28 * 2 ** 17;
 
 export function readTasks(cursor: ByteCursor): ReadonlyMap<number, string> {
   const tasks = new Map<number, string>();

@@ -22,12 +22,14 @@ const OPTION_BUFFER_TEXT = 22;
 
 /** Process maps can be long; no other option is. */
 const OPTION_BYTES_MAX = 64 * 2 ** 20;
-const STRING_BYTES_MAX = 4096;
+/** One for each CPU of each buffer and a dozen more: 8 buffers of the 8192 CPUs of NR_CPUS. */
+const OPTIONS_MAX = 65_536;
+/** Instances are directories (NAME_MAX), and clocks have short names. */
+const NAME_BYTES_MAX = 256;
 
+/** The top instance's buffer, the only one that is read. Version 7 only. */
 export interface BufferOption {
   readonly sectionOffset: number;
-  /** "" is the top instance. */
-  readonly name: string;
   readonly clock: string;
   readonly isText: boolean;
   readonly pageBytes: number;
@@ -57,7 +59,11 @@ export interface Options {
   timeOffsetNs: number;
   tsc: { readonly multiplier: number; readonly shift: number } | undefined;
   readonly cpuStatistics: CpuStatistics[];
-  readonly buffers: BufferOption[];
+  topBuffer: BufferOption | undefined;
+  /** Names of the instances whose buffers are not read. */
+  readonly otherInstances: string[];
+  /** Options read so far, of any kind. */
+  count: number;
   /** Version 7: places of the sections HEADER_INFO (16) to CMDLINES (21), by id. */
   readonly sections: Map<number, number>;
 }
@@ -71,7 +77,9 @@ export function emptyOptions(): Options {
     timeOffsetNs: 0,
     tsc: undefined,
     cpuStatistics: [],
-    buffers: [],
+    topBuffer: undefined,
+    otherInstances: [],
+    count: 0,
     sections: new Map(),
   };
 }
@@ -86,6 +94,10 @@ export function readOptions(cursor: ByteCursor, version: 6 | 7, options: Options
     if (id === OPTION_DONE && version === 6) return 0;
     const sizeBytes = cursor.size(4, OPTION_BYTES_MAX, "an option");
     if (id === OPTION_DONE) return cursor.u64("the end of the options");
+    options.count += 1;
+    if (options.count > OPTIONS_MAX) {
+      throw cursor.error("CORRUPT", `there are more than ${OPTIONS_MAX} options`);
+    }
     const at = cursor.store.offsetInFile(cursor.position);
     // The bytes are valid until the next read only, and reading one option may take several.
     const content = Buffer.from(cursor.bytes(sizeBytes, "an option"));
@@ -119,7 +131,7 @@ function readOption(
       return;
     case OPTION_BUFFER:
     case OPTION_BUFFER_TEXT:
-      options.buffers.push(readBuffer(cursor, id === OPTION_BUFFER_TEXT, version));
+      readBuffer(cursor, id === OPTION_BUFFER_TEXT, version, options);
       return;
     case OPTION_TRACECLOCK:
       options.hasClock = true;
@@ -129,7 +141,7 @@ function readOption(
       options.uname = text().trim();
       return;
     case OPTION_CPUCOUNT:
-      options.cpuCount = cursor.u32("the number of CPUs");
+      options.cpuCount = cursor.count(CPUS_MAX, "the number of CPUs");
       return;
     case OPTION_TSC2NSEC: {
       const multiplier = cursor.u32("the TSC multiplier");
@@ -163,23 +175,21 @@ function addCpuStatistics(text: string, into: CpuStatistics[]): void {
   into.push({ cpu: Number(cpu), lost });
 }
 
-function readBuffer(cursor: ByteCursor, isText: boolean, version: 6 | 7): BufferOption {
+function readBuffer(cursor: ByteCursor, isText: boolean, version: 6 | 7, options: Options): void {
   const sectionOffset = cursor.u64("the place of a buffer");
-  const name = cursor.text(STRING_BYTES_MAX, "the name of a buffer");
-  // Version 6 has options for instances only, and no more in them that is needed.
-  if (version === 6) {
-    return { sectionOffset, name, clock: "", isText, pageBytes: 0, cpus: [] };
-  }
-  const clock = cursor.text(STRING_BYTES_MAX, "the clock of a buffer");
-  if (isText) return { sectionOffset, name, clock, isText, pageBytes: 0, cpus: [] };
-  const pageBytes = cursor.u32("the page size of a buffer");
-  const count = cursor.size(4, CPUS_MAX, "the number of CPUs of a buffer");
+  const name = cursor.text(NAME_BYTES_MAX, "the name of a buffer");
+  if (name !== "") options.otherInstances.push(name);
+  // Version 6 has options for instances only.
+  if (name !== "" || version === 6 || options.topBuffer !== undefined) return;
+  const clock = cursor.text(NAME_BYTES_MAX, "the clock of a buffer");
+  const pageBytes = isText ? 0 : cursor.u32("the page size of a buffer");
+  const count = isText ? 0 : cursor.count(CPUS_MAX, "the number of CPUs of a buffer");
   const cpus: CpuRange[] = [];
   for (let index = 0; index < count; index += 1) {
-    const cpu = cursor.size(4, CPUS_MAX - 1, "a CPU's number");
+    const cpu = cursor.count(CPUS_MAX - 1, "a CPU's number");
     const offset = cursor.u64("the place of a CPU's data");
     const sizeBytes = cursor.u64("the size of a CPU's data");
     cpus.push({ cpu, offset, sizeBytes });
   }
-  return { sectionOffset, name, clock, isText, pageBytes, cpus };
+  options.topBuffer = { sectionOffset, clock, isText, pageBytes, cpus };
 }

@@ -247,6 +247,22 @@ describe("options", () => {
     expect(header.otherInstances).toEqual(["second"]);
   });
 
+  // Compressed, a file of some hundred KB can announce more than any memory holds.
+  test("as many as no recording has are refused, before they fill the memory", async () => {
+    const many = Array.from({ length: 66_000 }, () => option(2, "CPU: 0\n"));
+    await expect(read(buildTraceDat(SHAPE, [[]], many))).rejects.toThrow(
+      /there are more than 65536 options; copy or record/,
+    );
+    const name = Buffer.concat([Buffer.alloc(8), Buffer.alloc(1000, "x"), Buffer.alloc(100)]);
+    await expect(read(buildTraceDat(SHAPE, [[]], [{ id: 3, content: name }]))).rejects.toThrow(
+      /the name of a buffer has no end within 256 bytes/,
+    );
+    const cpus = Buffer.from([0xff, 0xff, 0xff, 0xff]);
+    await expect(
+      read(buildTraceDat({ ...SHAPE, version: 6 }, [[]], [{ id: 8, content: cpus }])),
+    ).rejects.toThrow(/the number of CPUs is 4294967295, more than can be/);
+  });
+
   test.each([6, 7] as const)(
     "the text of a latency file of version %i is read",
     async (version) => {

@@ -22,7 +22,7 @@ export function readVersion6(
   cursor.skip(cursor.u32("the kernel's symbols"), "the kernel's symbols");
   cursor.skip(cursor.u32("the printk formats"), "the printk formats");
   const tasks = layout.readTasks(cursor);
-  let cpuCount = cursor.size(4, CPUS_MAX, "the number of CPUs");
+  let cpuCount = cursor.count(CPUS_MAX, "the number of CPUs");
 
   const options = emptyOptions();
   let marker = readMarker(cursor);

@@ -19,9 +19,9 @@ const SECTION_TASKS = 21;
 const FLAG_COMPRESSED = 1;
 
 /** The formats of all events of a kernel are some MiB; symbols, which are more, are not read. */
-const SECTION_BYTES_MAX = 128 * 2 ** 20;
+const SECTION_BYTES_MAX = 64 * 2 ** 20;
 /** trace-cmd writes two; each is a link of a chain that a damaged file could close to a ring. */
-const OPTION_SECTIONS_MAX = 1024;
+const OPTION_SECTIONS_MAX = 64;
 const NAME_BYTES_MAX = 64;
 /** trace-cmd compresses ten pages at a time (PAGES_IN_CHUNK); room for other writers. */
 const CHUNK_PAGES_MAX = 64;
@@ -50,7 +50,7 @@ export function readVersion7(
   layout.readFtraceFormats(section(container, options, SECTION_FTRACE_FORMATS), formats);
   layout.readEventFormats(section(container, options, SECTION_EVENT_FORMATS), formats);
   const tasks = layout.readTasks(section(container, options, SECTION_TASKS));
-  const top = options.buffers.find((buffer) => buffer.name === "");
+  const top = options.topBuffer;
   const pageBytes = top?.isText === false ? top.pageBytes : pageFormat.pageBytes;
   layout.checkPageBytes(source, pageBytes, pageFormat);
   const cpus = top?.cpus ?? [];
