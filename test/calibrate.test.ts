@@ -16,6 +16,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "iommukit-calibrate-"));
   writeFileSync(join(folder, "none.txt"), "hello\n");
   writeFileSync(join(folder, "one.txt"), output(1, 1.9));
+  writeFileSync(join(folder, "quick.txt"), output(1, 0.2));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -38,6 +39,11 @@ describe("iommukit calibrate refuses, in one line and without writing a profile"
     ],
     ["runs that cannot tell", () => [one("strict")], /add a lazy run with -t 1/],
     ["runs without contention", () => [one("strict"), one("lazy")], /add a strict run with -t 32/],
+    [
+      "modes that were exchanged",
+      () => [`lazy=${join(folder, "one.txt")}`, `strict=${join(folder, "quick.txt")}`],
+      /one.txt#1 \(lazy\) takes 1.9 us .* exchange lazy= and strict=/,
+    ],
     ["a name that is none", () => [one("strict"), "--name", "A B"], /--name/],
   ])("%s", (_, files, says) => {
     const out = join(folder, "out.json");
@@ -45,7 +51,7 @@ describe("iommukit calibrate refuses, in one line and without writing a profile"
     expect(stderr).toMatch(/^iommukit: [^\n]+\n$/);
     expect(stderr).toMatch(says);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(readdirSync(folder).sort()).toEqual(["none.txt", "one.txt"]);
+    expect(readdirSync(folder).sort()).toEqual(["none.txt", "one.txt", "quick.txt"]);
   });
 
   it("an output that is a device: before the work, and nothing is renamed over it", () => {

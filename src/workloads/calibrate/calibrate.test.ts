@@ -10,7 +10,7 @@ import {
 import type { Mode } from "../mode.js";
 import { inverseDiagonal } from "./fit.js";
 import { CalibrationError, calibrate, type MeasuredRun } from "./index.js";
-import { missingRun, observationsOf } from "./observations.js";
+import { missingRun, mistakenModes, observationsOf } from "./observations.js";
 import { withFactors } from "./parameters.js";
 
 /** A run as the tool would have printed it, of a machine that is known. */
@@ -75,6 +75,27 @@ describe("calibration", () => {
       await expect(refused).rejects.toThrow(says);
     }
     expect(missingRun([run("strict", 1), run("strict", 16), run("lazy", 2)])).toBeUndefined();
+  });
+
+  it("sees modes that were exchanged, where no contention explains it", async () => {
+    const taking = (mode: Mode, unmapUs: number, changes: object = {}): MeasuredRun => {
+      const { printed: alike, ...rest } = run(mode, 1);
+      return { ...rest, printed: { ...alike, unmapUs, ...changes } };
+    };
+    const exchanged = [taking("strict", 0.2), taking("lazy", 1.9), run("lazy", 32)];
+    await expect(calibrate(exchanged, kunpengD06)).rejects.toThrow(
+      /\(lazy\) takes 1.9 us for an unmap .*\(strict\) only 0.2 us: .*exchange lazy= and strict=/,
+    );
+    expect(mistakenModes([taking("strict", 0.2), taking("passthrough", 0.4)])).toBeDefined();
+    for (const fine of [
+      [taking("strict", 1.9), taking("lazy", 0.2), taking("passthrough", 0)],
+      // The tool cuts off up to a tenth of each.
+      [taking("strict", 0.3), taking("lazy", 0.4)],
+      [taking("strict", 1.9), taking("lazy", 9.9, { threads: 32 })],
+      [taking("strict", 1.9), taking("lazy", 9.9, { granule: 64 })],
+    ]) {
+      expect(mistakenModes(fine)).toBeUndefined();
+    }
   });
 
   it("takes what was printed as 0.0 for nothing, and adds what the tool cut off", () => {

@@ -11,7 +11,13 @@ import {
   MapBenchmark,
   MapMode,
 } from "../map-benchmark/index.js";
-import { type MeasuredRun, missingRun, type Observation, observationsOf } from "./observations.js";
+import {
+  type MeasuredRun,
+  missingRun,
+  mistakenModes,
+  type Observation,
+  observationsOf,
+} from "./observations.js";
 import { FREE_PARAMETERS, withFactors } from "./parameters.js";
 
 export interface FittedParameter {
@@ -37,7 +43,7 @@ export interface Calibration {
   readonly trials: number;
 }
 
-/** The runs do not tell the parameters; the message says which run to add. */
+/** The runs do not tell the parameters; the message says which run to add, or what is wrong with one. */
 export class CalibrationError extends Error {
   override readonly name = "CalibrationError";
   readonly code = "UNDETERMINED";
@@ -65,6 +71,8 @@ export async function calibrate(
   base: Profile,
   onTrial: (trials: number) => void = () => {},
 ): Promise<Calibration> {
+  const mistaken = mistakenModes(runs);
+  if (mistaken !== undefined) throw new CalibrationError(mistaken);
   const missing = missingRun(runs);
   if (missing !== undefined) {
     throw new CalibrationError(`the runs do not tell all parameters; add ${missing}`);

@@ -57,6 +57,39 @@ function observation(
   return [{ run, kind, ns, error: Math.hypot(REPEAT_ERROR, CUT_ERROR_NS / ns) }];
 }
 
+/** Without contention an unmap takes longer in this order: each does what the one before does not. */
+const RANKS: Readonly<Record<Mode, number>> = { passthrough: 0, lazy: 1, strict: 2 };
+
+/**
+ * Two runs whose modes cannot be what is said of them, in words; undefined when there are none.
+ * Contention may turn the order round (an allocator's lock in lazy mode), so only runs without it
+ * count, of the same buffers, whose averages differ by more than the tool cuts off.
+ */
+export function mistakenModes(runs: readonly MeasuredRun[]): string | undefined {
+  const free = runs.filter(({ printed }) => printed.threads <= FREE_THREADS);
+  for (const slow of free) {
+    for (const fast of free) {
+      if (RANKS[slow.mode] >= RANKS[fast.mode] || !areAlike(slow.printed, fast.printed)) continue;
+      const [slowUs, fastUs] = [slow.printed.unmapUs, fast.printed.unmapUs];
+      if (Math.round((slowUs - fastUs) * 1000) <= CUT_NS) continue;
+      return (
+        `${slow.source} (${slow.mode}) takes ${slowUs} us for an unmap and ${fast.source} ` +
+        `(${fast.mode}) only ${fastUs} us: the modes of the files are mistaken; ` +
+        `exchange ${slow.mode}= and ${fast.mode}=`
+      );
+    }
+  }
+  return undefined;
+}
+
+function areAlike(one: PrintedBenchmark, other: PrintedBenchmark): boolean {
+  return (
+    one.granule === other.granule &&
+    one.mapMode === other.mapMode &&
+    one.direction === other.direction
+  );
+}
+
 /** What is missing for the parameters to be known, as a run to add; undefined when nothing is. */
 export function missingRun(runs: readonly MeasuredRun[]): string | undefined {
   const has = (mode: Mode, least: number, most: number): boolean =>
