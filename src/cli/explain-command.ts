@@ -18,11 +18,12 @@ import {
   type StructureKind,
   withHistory,
 } from "#analysis";
-import { joinOperations, openCapture } from "#capture";
+import { openCapture } from "#capture";
 import { InterruptedError, UsageError } from "./errors.js";
 import { ExplainedText, jsonExplained } from "./explain-text.js";
 import { type Interruption, watchInterrupt } from "./interruption.js";
 import { logLines } from "./log-lines.js";
+import { operationsOf } from "./operations-of.js";
 import { createProgress } from "./progress.js";
 
 interface ExplainFlags {
@@ -264,7 +265,7 @@ async function withCapture(
   progress.beginCount("reading the capture: maps and unmaps");
   try {
     let operations = 0;
-    for (const operation of joinOperations(capture.events())) {
+    for (const operation of operationsOf(capture)) {
       search.take(operation);
       if (++operations % OPERATIONS_PER_SLICE > 0) continue;
       progress.update(operations);

@@ -3,13 +3,12 @@
  * say what was found. In slices, so that a progress bar moves and Ctrl-C is heard.
  */
 
-import {
-  type Capture,
-  type CaptureHeader,
-  type CaptureStatistics,
-  type DmaOperation,
-  joinOperations,
-  type MapOperation,
+import type {
+  Capture,
+  CaptureHeader,
+  CaptureStatistics,
+  DmaOperation,
+  MapOperation,
 } from "#capture";
 import type { Profile } from "#platform";
 import {
@@ -24,6 +23,7 @@ import {
 import { UsageError } from "./errors.js";
 import { type Finding, findingsOf } from "./findings.js";
 import type { Interruption } from "./interruption.js";
+import { operationsOf } from "./operations-of.js";
 import type { Progress } from "./progress.js";
 import { Slices } from "./slices.js";
 
@@ -90,7 +90,7 @@ export async function runReplay(
   const results: ReplayResult[] = [];
   for (const mode of plan.modes) {
     progress.begin(mode.padEnd("passthrough".length), survey.maps + survey.unmaps);
-    const operations = joinOperations(capture.events());
+    const operations = operationsOf(capture);
     results.push(await replayMode(operations, survey, plan, mode, progress, interruption));
   }
   const findings = findingsOf(capture.header, statistics, results);
@@ -105,7 +105,7 @@ async function surveyOf(
   const survey = new Survey();
   progress.beginCount("reading the capture: maps and unmaps");
   let operations = 0;
-  for (const operation of joinOperations(capture.events())) {
+  for (const operation of operationsOf(capture)) {
     survey.add(operation);
     if (operation.kind === "map") checkMap(operation, capture.header.file);
     if (survey.devices.size > DEVICES_MAX) {
