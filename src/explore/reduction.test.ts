@@ -87,7 +87,7 @@ const withInterrupts: AnInstruction = (register) => {
     ...onVariables(register),
     of(4, op("arm"), variable, value, own),
     of(2, op("disarm"), fc.constantFrom("i0", "i1"), fc.constant(register)),
-    of(3, op("irq"), fc.constantFrom("off", "on")),
+    of(3, op("irq"), fc.constantFrom("off", "on", "gap")),
   ];
 };
 
@@ -224,6 +224,21 @@ const ONCE_MISSED: readonly { what: string; model: MemoryModel; program: Program
         ["R", "x", "r11"],
         ["disarm", "i0", "r12"],
         ["cas", "x", 0, 1, "r13"],
+      ],
+    ],
+  },
+  {
+    what: "an interrupt comes before one step turns interrupts on and off again",
+    model: "sc",
+    program: [
+      [
+        ["arm", "x", 1, "i0"],
+        ["R", "x", "r01"],
+        ["irq", "off"],
+        ["R", "x", "r03"],
+        ["irq", "gap"],
+        ["R", "x", "r05"],
+        ["irq", "on"],
       ],
     ],
   },

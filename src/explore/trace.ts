@@ -190,6 +190,9 @@ export class Trace {
       } else if (this.covers(this.waitClock, 0, event)) {
         return -1;
       } else {
+        // An event that writes it twice is one step: nobody finds there what is between.
+        const earlier = this.#accessBefore[access];
+        if (earlier >= 0 && this.#accessEvent[earlier] === event) continue;
         lo = this.#accessLo[access];
         hi = this.#accessHi[access];
         if (couldAllAlong || footprint.couldGo(at, lo, hi)) return event;

@@ -27,7 +27,8 @@ export type Instruction =
   | readonly ["wait", string, number]
   /** An interrupt of this CPU is raised; its handler adds to the variable, as first said. */
   | readonly ["arm", string, number, string]
-  | readonly ["irq", "off" | "on"]
+  /** A gap is on and off again with nothing in between. */
+  | readonly ["irq", "off" | "on" | "gap"]
   /** That interrupt, if it is still to come, does not; into the register: what was there. */
   | readonly ["disarm", string, string]
   | readonly ["pick", string, number]
@@ -225,8 +226,8 @@ function interrupt(
   { registers, interrupts }: World,
 ): void {
   if (instruction[0] === "irq") {
-    if (instruction[1] === "off") cpu.irqDisable();
-    else if (cpu.irqDepth > 0) cpu.irqEnable();
+    if (instruction[1] !== "off" && cpu.irqDepth > 0) cpu.irqEnable();
+    if (instruction[1] !== "on") cpu.irqDisable();
   } else if (instruction[0] === "disarm") {
     const [, name, into] = instruction;
     const armed = interrupts.get(name);
