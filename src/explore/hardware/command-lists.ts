@@ -1,6 +1,6 @@
 /**
  * Lists of commands that say who issued them, and the hardware's view of them: each is consumed
- * once, in its CPU's order, and, where the queue promises it, not mixed with others.
+ * once, in its issuer's order, and, where the queue promises it, not mixed with others.
  *
  * A list may hold a command that the hardware stops at: an illegal one, which somebody has to
  * replace by a CMD_SYNC, or one whose first fetch is aborted.
@@ -37,20 +37,20 @@ export interface List {
 
 const NO_ERROR: Pick<List, "error"> = {};
 
-/** By CPU. */
+/** By issuer: the CPUs, and interrupt handlers on them after those. */
 export type Lists = readonly (readonly List[])[];
 
 export class CommandLists {
   readonly #machine: ExploredMachine;
   readonly #lists: Lists;
   readonly #isWhole: boolean;
-  /** By CPU: lists of it that a CMD_SYNC behind them has completed. */
+  /** By issuer: lists of it that a CMD_SYNC behind them has completed. */
   readonly #completed: readonly Cell[];
-  /** By CPU: how far its lists have been consumed. */
+  /** By issuer: how far its lists have been consumed. */
   readonly #next: { list: number; position: number }[];
-  /** The CPU whose list is under way, where lists are whole; -1 between lists. */
+  /** Whose list is under way, where lists are whole; -1 between lists. */
   #current = -1;
-  /** The CPU whose command the hardware has stopped at. */
+  /** Whose command the hardware has stopped at. */
   #stoppedAt = -1;
   /** CMD_SYNCs consumed, but for those in the place of illegal commands. */
   syncCount = 0;
@@ -60,63 +60,66 @@ export class CommandLists {
     this.#machine = machine;
     this.#lists = lists;
     this.#isWhole = isWhole;
-    this.#completed = lists.map((_, cpuId) => loneCell(`lists of cpu${cpuId} completed`));
+    this.#completed = lists.map((_, issuer) => loneCell(`lists of issuer ${issuer} completed`));
     this.#next = lists.map(() => ({ list: 0, position: 0 }));
   }
 
-  /** Issues the CPU's lists, one after the other; each is consumed when its CMD_SYNC completes. */
-  *issueAll(cpu: Cpu, queue: CommandQueue, batch: CommandBatch): Routine {
-    for (const [list, { sync }] of this.#lists[cpu.id].entries()) {
-      this.#fill(batch, cpu, list);
+  /** Issues the issuer's lists in turn; each is consumed when its CMD_SYNC completes. */
+  *issueAll(cpu: Cpu, queue: CommandQueue, batch: CommandBatch, issuer = cpu.id): Routine {
+    for (const [list, { sync }] of this.#lists[issuer].entries()) {
+      this.#fill(batch, cpu, issuer, list);
       check(yield* queue.issue(cpu, batch, sync), "a CMD_SYNC completes");
-      if (sync) this.#checkCompleted(cpu.id, list);
+      if (sync) this.#checkCompleted(issuer, list);
     }
   }
 
-  /** Puts the commands of the CPU's list into the batch. */
-  #fill(batch: CommandBatch, cpu: Cpu, list: number): void {
-    const { length, error } = this.#lists[cpu.id][list];
+  /** Puts the commands of the issuer's list into the batch. */
+  #fill(batch: CommandBatch, cpu: Cpu, issuer: number, list: number): void {
+    const { length, error } = this.#lists[issuer][list];
     batch.count = 0;
     for (let position = 0; position < length; position++) {
       const at = batch.append(cpu);
       const isIllegal = error === "illegal" && position === 0;
       batch.words[at] = isIllegal ? ILLEGAL : Opcode.PREFETCH_CONFIG;
-      batch.words[at + 1] = cpu.id;
+      batch.words[at + 1] = issuer;
       batch.words[at + 2] = list + FIRST;
       batch.words[at + COMMAND_WORDS - 1] = position + FIRST;
     }
   }
 
-  /** For a CPU whose CMD_SYNC behind the list has completed. */
-  #checkCompleted(cpuId: number, list: number): void {
-    const completed = this.#machine.observe(this.#completed[cpuId]);
+  /** For an issuer whose CMD_SYNC behind the list has completed. */
+  #checkCompleted(issuer: number, list: number): void {
+    const completed = this.#machine.observe(this.#completed[issuer]);
     check(completed > list, "a CMD_SYNC completes after all commands before it");
   }
 
   checkAtEnd(): void {
-    this.#lists.forEach((lists, cpuId) => {
-      const consumed = this.#next[cpuId].list;
-      check(consumed === lists.length, `no list is lost: cpu${cpuId} has ${consumed} consumed`);
+    this.#lists.forEach((lists, issuer) => {
+      const consumed = this.#next[issuer].list;
+      check(
+        consumed === lists.length,
+        `no list is lost: issuer ${issuer} has ${consumed} consumed`,
+      );
     });
   }
 
   /** What the hardware stops with at a command that it has fetched, the first time. */
   errorOf(words: Uint32Array): CommandError {
     if (this.#stoppedAt >= 0) return CommandError.none;
-    const [word, cpuId, list, position] = words;
+    const [word, issuer, list, position] = words;
     if ((word & 0xff) === Opcode.SYNC) return this.#syncError();
     const isFirst = word === ILLEGAL || (word === Opcode.PREFETCH_CONFIG && position === FIRST);
-    const { error } = (isFirst ? this.#lists[cpuId]?.[list - FIRST] : undefined) ?? NO_ERROR;
+    const { error } = (isFirst ? this.#lists[issuer]?.[list - FIRST] : undefined) ?? NO_ERROR;
     if (error === undefined || error === "ATC time-out") return CommandError.none;
-    this.#stoppedAt = cpuId;
+    this.#stoppedAt = issuer;
     return error === "illegal" ? CommandError.illegal : CommandError.fetchAbort;
   }
 
   #syncError(): CommandError {
-    const cpuId = this.#current;
-    const { error } = cpuId < 0 ? NO_ERROR : this.#lists[cpuId][this.#next[cpuId].list];
+    const issuer = this.#current;
+    const { error } = issuer < 0 ? NO_ERROR : this.#lists[issuer][this.#next[issuer].list];
     if (error !== "ATC time-out") return CommandError.none;
-    this.#stoppedAt = cpuId;
+    this.#stoppedAt = issuer;
     return CommandError.atcInvalidationTimeout;
   }
 
@@ -135,34 +138,34 @@ export class CommandLists {
   }
 
   /** It goes on where it stopped: whether this is in the place of an illegal command. */
-  #replaces(cpuId: number, opcode: number): boolean {
-    const { list, position } = this.#next[cpuId];
-    if (this.#lists[cpuId][list].error !== "illegal") return false;
+  #replaces(issuer: number, opcode: number): boolean {
+    const { list, position } = this.#next[issuer];
+    if (this.#lists[issuer][list].error !== "illegal") return false;
     check(opcode === Opcode.SYNC, "an illegal command is a CMD_SYNC when the hardware goes on");
-    this.#count(cpuId, list, position);
+    this.#count(issuer, list, position);
     return true;
   }
 
-  #count(cpuId: number, list: number, position: number): void {
+  #count(issuer: number, list: number, position: number): void {
     if (this.#isWhole) {
-      if (this.#current < 0) this.#current = cpuId;
-      check(this.#current === cpuId, "lists do not interleave");
+      if (this.#current < 0) this.#current = issuer;
+      check(this.#current === issuer, "lists do not interleave");
     }
-    const next = this.#next[cpuId];
+    const next = this.#next[issuer];
     const isNext = next.list === list && next.position === position;
-    check(isNext, "each command arrives once, in its CPU's order");
+    check(isNext, "each command arrives once, in its issuer's order");
     next.position++;
-    const { length, sync } = this.#lists[cpuId][list];
+    const { length, sync } = this.#lists[issuer][list];
     if (next.position < length || (this.#isWhole && sync)) return;
-    this.#end(cpuId);
+    this.#end(issuer);
   }
 
   /** All commands before it are complete, whoever issued them. */
   #sync(agent: ExploredAgent): void {
     this.syncCount++;
     if (this.#isWhole) this.#endWhole();
-    for (const [cpuId, cell] of this.#completed.entries()) {
-      const { list } = this.#next[cpuId];
+    for (const [issuer, cell] of this.#completed.entries()) {
+      const { list } = this.#next[issuer];
       if (cell.value !== list) agent.poke(cell, list);
     }
   }
@@ -175,8 +178,8 @@ export class CommandLists {
     this.#end(this.#current);
   }
 
-  #end(cpuId: number): void {
-    const next = this.#next[cpuId];
+  #end(issuer: number): void {
+    const next = this.#next[issuer];
     next.list++;
     next.position = 0;
     this.#current = -1;

@@ -1,6 +1,6 @@
 /**
- * The lock-less command queue: CPUs that issue lists of commands against each other and against
- * the hardware that consumes them (facts: 6.8 of the driver's design, checklist lines 1 to 5).
+ * The lock-less command queue: CPUs, and an interrupt handler on one of them, that issue lists of
+ * commands against each other and against the hardware that consumes them (checklist lines 1 to 5).
  *
  * A list carries who issued it and which of its lists it is. The hardware checks that each list
  * arrives once, whole and in its CPU's order; a CPU whose CMD_SYNC has completed checks that its
@@ -14,7 +14,14 @@ import {
   type ReservationKind,
   type SyncCompletion,
 } from "#drivers/smmuv3";
-import type { ExploredAgent, ExploredMachine, MemoryModel, Routine } from "#machine";
+import {
+  type ExploredAgent,
+  type ExploredMachine,
+  loneCell,
+  type MemoryModel,
+  type Routine,
+} from "#machine";
+import { interruptAtAnyTime } from "../hardware/any-time.js";
 import { CommandConsumer } from "../hardware/command-consumer.js";
 import { CommandLists, type List, type Lists } from "../hardware/command-lists.js";
 import { check, type Harness, type Reach, type Scenario } from "../harness.js";
@@ -32,6 +39,8 @@ interface Shape {
   readonly reservation: ReservationKind;
   /** By CPU. */
   readonly lists: Lists;
+  /** What an interrupt on CPU 0 issues, at any time. */
+  readonly byInterrupt?: readonly List[];
   readonly goals: readonly string[];
   /** All where not given. */
   readonly memoryModels?: readonly MemoryModel[];
@@ -40,6 +49,7 @@ interface Shape {
 
 const TWO_LISTS = "an owner publishes another CPU's list";
 const ONE_LIST = "an owner publishes its own list only";
+const ROOM = "a CPU waits for room";
 const SYNCED: List = { length: 1, sync: true };
 const BARE: List = { length: 1, sync: false };
 
@@ -87,7 +97,7 @@ const SHAPES: readonly Shape[] = [
     completion: "msi",
     reservation: "compare-exchange",
     lists: [[{ length: 2, sync: true }], [SYNCED]],
-    goals: ["a CPU waits for room"],
+    goals: [ROOM],
   },
   {
     name: "command-queue-poll",
@@ -129,14 +139,47 @@ const SHAPES: readonly Shape[] = [
     completion: "msi",
     reservation: "fetch-add",
     lists: [[SYNCED, SYNCED], [SYNCED]],
-    goals: ["a CPU waits for room"],
+    goals: [ROOM],
+  },
+  {
+    name: "command-queue-interrupt",
+    title: "lock-less command queue, an interrupt that issues a list on one of 2 CPUs that do",
+    sizeLg2: 3,
+    start: 6,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [[SYNCED], [BARE]],
+    byInterrupt: [SYNCED],
+    goals: [TWO_LISTS, ONE_LIST],
+  },
+  {
+    name: "command-queue-interrupt-full",
+    title:
+      "lock-less command queue of 2 slots, an interrupt that wants room while its CPU may, too",
+    sizeLg2: 1,
+    start: 2,
+    completion: "msi",
+    reservation: "compare-exchange",
+    lists: [[BARE, BARE, SYNCED]],
+    byInterrupt: [SYNCED],
+    goals: [ROOM],
+  },
+  {
+    name: "command-queue-fetch-add-interrupt",
+    title: "command queue with reservation by fetch-and-add, an interrupt on one of 2 CPUs",
+    sizeLg2: 2,
+    start: 2,
+    completion: "msi",
+    reservation: "fetch-add",
+    lists: [[SYNCED, SYNCED], [SYNCED]],
+    byInterrupt: [SYNCED],
+    goals: [ROOM],
   },
 ];
 
 class Bench {
   readonly queue: CommandQueue;
   readonly lists: CommandLists;
-  readonly #shape: Shape;
   readonly #reach: Reach;
   readonly #batches: readonly CommandBatch[];
 
@@ -147,9 +190,9 @@ class Bench {
     batches: readonly CommandBatch[],
   ) {
     const { sizeLg2, start, completion, reservation } = shape;
-    const lists = new CommandLists(machine, shape.lists, true);
+    const all = listsOf(shape);
+    const lists = new CommandLists(machine, all, true);
     this.lists = lists;
-    this.#shape = shape;
     this.#reach = reach;
     this.#batches = batches;
     const consumer = new CommandConsumer(machine, {
@@ -158,8 +201,8 @@ class Bench {
       sizeLg2,
       start,
       onCommand: (agent, words) => lists.consume(agent, words),
-      onPublish: (cpuId, slots) => this.#onPublish(cpuId, slots),
-      onConsRead: () => completion === "msi" && reach("a CPU waits for room"),
+      onPublish: (cpuId, slots) => this.#onPublish(shape, cpuId, slots),
+      onConsRead: () => completion === "msi" && reach(ROOM),
     });
     this.queue = createCommandQueue(
       { kind: "lockless", reservation },
@@ -167,7 +210,7 @@ class Bench {
         ring: RING,
         sizeLg2,
         start: { prod: start, cons: start },
-        listCommandsMax: Math.max(...shape.lists.flat().map(({ length }) => length)),
+        listCommandsMax: Math.max(...all.flat().map(({ length }) => length)),
         prodRegister: consumer.prodRegister,
         consRegister: consumer.consRegister,
         cpuCount: shape.lists.length,
@@ -177,30 +220,44 @@ class Bench {
     );
   }
 
-  issueAll(cpu: ExploredAgent): Routine {
-    return this.lists.issueAll(cpu, this.queue, this.#batches[cpu.id]);
+  issueAll(cpu: ExploredAgent, issuer: number): Routine {
+    return this.lists.issueAll(cpu, this.queue, this.#batches[issuer], issuer);
   }
 
-  #onPublish(cpuId: number, slots: number): void {
-    const own = Math.max(...this.#shape.lists[cpuId].map(({ length }) => length + 1));
+  #onPublish({ lists }: Shape, cpuId: number, slots: number): void {
+    const own = Math.max(...lists[cpuId].map(({ length }) => length + 1));
     this.#reach(slots > own ? TWO_LISTS : ONE_LIST);
   }
 }
 
+/** By issuer: the CPUs, and the interrupt. */
+function listsOf({ lists, byInterrupt }: Shape): Lists {
+  return byInterrupt === undefined ? lists : [...lists, byInterrupt];
+}
+
 function harnessOf(shape: Shape): Harness {
-  // Reused from execution to execution: `issueAll` empties its CPU's before it fills it.
-  const batches = shape.lists.map(() => new CommandBatch());
+  const { lists, byInterrupt } = shape;
+  // Reused from execution to execution: `issueAll` empties its issuer's before it fills it.
+  const batches = listsOf(shape).map(() => new CommandBatch());
   return {
     name: shape.name,
     title: shape.title,
     memoryModels: shape.memoryModels ?? ["sc", "tso", "weak"],
-    machine: { cpus: shape.lists.length },
+    machine: { cpus: lists.length, interrupts: byInterrupt !== undefined },
     goals: shape.goals,
     isDeep: shape.isDeep ?? false,
     setup(machine, reach): Scenario {
       const bench = new Bench(machine, shape, reach, batches);
-      shape.lists.forEach((_, cpuId) => {
-        machine.start(cpuId, (cpu) => bench.issueAll(cpu));
+      if (byInterrupt !== undefined) {
+        interruptAtAnyTime(machine, 0, (cpu) => bench.issueAll(cpu, lists.length));
+      }
+      const before = loneCell("before the lists");
+      lists.forEach((_, cpuId) => {
+        machine.start(cpuId, function* (cpu) {
+          // The queue's first access is with interrupts off already.
+          if (byInterrupt !== undefined) yield* cpu.load(before);
+          yield* bench.issueAll(cpu, cpuId);
+        });
       });
       return { atEnd: () => bench.lists.checkAtEnd() };
     },

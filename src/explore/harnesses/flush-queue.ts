@@ -16,6 +16,7 @@ import {
   loneCell,
   type Routine,
 } from "#machine";
+import { interruptAtAnyTime } from "../hardware/any-time.js";
 import { check, type Harness, type Reach } from "../harness.js";
 
 /** The page-table entry of page n is at PTES + 8 n; 1 says that it is mapped. */
@@ -33,6 +34,8 @@ interface Shape {
   readonly queuedBefore?: number;
   /** A device that uses a page at any time. */
   readonly hasDevice: boolean;
+  /** A page that an interrupt on CPU 0 unmaps at any time. */
+  readonly byInterrupt?: number;
   /** Giving a page back takes a step, so that who does it without the ring's lock meets others. */
   readonly releaseTakesStep?: boolean;
   readonly goals: readonly string[];
@@ -89,6 +92,16 @@ const SHAPES: readonly Shape[] = [
     goals: ["both are released by one flush", "each is released by a flush of its own"],
   },
   {
+    name: "flush-queue-interrupt",
+    title: "an interrupt queues an unmap on a CPU that does, in a ring with room for one",
+    kind: "per-CPU",
+    entries: 2,
+    pages: [[0]],
+    byInterrupt: 1,
+    hasDevice: false,
+    goals: ["a full queue is flushed", "each is released by a flush of its own"],
+  },
+  {
     name: "flush-queue-full-two-cpus",
     title: "two CPUs in a ring with one place, a device, and the timer",
     kind: "single",
@@ -113,7 +126,8 @@ class Bench {
 
   constructor(machine: ExploredMachine, shape: Shape, reach: Reach) {
     const pages = shape.pages.flat();
-    if (shape.queuedBefore !== undefined) pages.push(shape.queuedBefore);
+    const { queuedBefore, byInterrupt } = shape;
+    for (const page of [queuedBefore, byInterrupt]) if (page !== undefined) pages.push(page);
     this.#machine = machine;
     this.#reach = reach;
     this.#releaseTakesStep = shape.releaseTakesStep ?? false;
@@ -186,8 +200,11 @@ function harnessOf(shape: Shape): Harness {
     isDeep: shape.isDeep ?? false,
     setup(machine, reach) {
       const bench = new Bench(machine, shape, reach);
-      const { queuedBefore } = shape;
+      const { queuedBefore, byInterrupt } = shape;
       if (queuedBefore !== undefined) machine.call(1, (cpu) => bench.unmap(cpu, [queuedBefore]));
+      if (byInterrupt !== undefined) {
+        interruptAtAnyTime(machine, 0, (cpu) => bench.unmap(cpu, [byInterrupt]));
+      }
       shape.pages.forEach((pages, cpuId) => {
         machine.start(cpuId, (cpu) => bench.unmap(cpu, pages));
       });

@@ -11,7 +11,8 @@ import {
   type QueueSpinlock,
   type SyncCompletion,
 } from "#drivers/smmuv3";
-import type { ExploredAgent, ExploredMachine, Routine } from "#machine";
+import { type ExploredAgent, type ExploredMachine, loneCell, type Routine } from "#machine";
+import { interruptAtAnyTime } from "../hardware/any-time.js";
 import { CommandConsumer } from "../hardware/command-consumer.js";
 import { CommandLists, type List, type Lists } from "../hardware/command-lists.js";
 import { check, type Harness, type Reach } from "../harness.js";
@@ -31,6 +32,8 @@ interface Shape {
   /** Queued where not given, as from 4.19 on; ticket locks make fewer executions. */
   readonly lock?: QueueSpinlock;
   readonly lists: Lists;
+  /** What an interrupt on CPU 0 issues, at any time. */
+  readonly byInterrupt?: readonly List[];
   readonly goals: readonly string[];
 }
 
@@ -94,6 +97,18 @@ const SHAPES: readonly Shape[] = [
     lists: [[SYNCED, SYNCED], [SYNCED]],
     goals: ["CMD_SYNCs: 3", ROOM],
   },
+  {
+    name: "spinlock-queue-interrupt",
+    title: "command queue behind a ticket lock, an interrupt that issues a list on one of 2 CPUs",
+    sizeLg2: 3,
+    start: 0,
+    completion: "msi",
+    mergeSyncs: false,
+    lock: "ticket",
+    lists: [[SYNCED], [BARE]],
+    byInterrupt: [SYNCED],
+    goals: ["CMD_SYNCs: 2"],
+  },
 ];
 
 class Bench {
@@ -109,7 +124,7 @@ class Bench {
     batches: readonly CommandBatch[],
   ) {
     const { sizeLg2, start, completion, mergeSyncs, lock = "queued" } = shape;
-    const lists = new CommandLists(machine, shape.lists, false);
+    const lists = new CommandLists(machine, listsOf(shape), false);
     this.lists = lists;
     this.#reach = reach;
     this.#batches = batches;
@@ -138,8 +153,8 @@ class Bench {
     );
   }
 
-  issueAll(cpu: ExploredAgent): Routine {
-    return this.lists.issueAll(cpu, this.queue, this.#batches[cpu.id]);
+  issueAll(cpu: ExploredAgent, issuer: number): Routine {
+    return this.lists.issueAll(cpu, this.queue, this.#batches[issuer], issuer);
   }
 
   atEnd(): void {
@@ -148,19 +163,33 @@ class Bench {
   }
 }
 
+/** By issuer: the CPUs, and the interrupt. */
+function listsOf({ lists, byInterrupt }: Shape): Lists {
+  return byInterrupt === undefined ? lists : [...lists, byInterrupt];
+}
+
 function harnessOf(shape: Shape): Harness {
+  const { lists, byInterrupt } = shape;
   // Reused from execution to execution: a list empties one before it fills it.
-  const batches = shape.lists.map(() => new CommandBatch());
+  const batches = listsOf(shape).map(() => new CommandBatch());
   return {
     name: shape.name,
     title: shape.title,
     memoryModels: ["sc", "tso", "weak"],
-    machine: { cpus: shape.lists.length },
+    machine: { cpus: lists.length, interrupts: byInterrupt !== undefined },
     goals: shape.goals,
     setup(machine, reach) {
       const bench = new Bench(machine, shape, reach, batches);
-      shape.lists.forEach((_, cpuId) => {
-        machine.start(cpuId, (cpu) => bench.issueAll(cpu));
+      if (byInterrupt !== undefined) {
+        interruptAtAnyTime(machine, 0, (cpu) => bench.issueAll(cpu, lists.length));
+      }
+      const before = loneCell("before the lists");
+      lists.forEach((_, cpuId) => {
+        machine.start(cpuId, function* (cpu) {
+          // The queue's first access is with interrupts off already.
+          if (byInterrupt !== undefined) yield* cpu.load(before);
+          yield* bench.issueAll(cpu, cpuId);
+        });
       });
       return { atEnd: () => bench.atEnd() };
     },

@@ -173,4 +173,46 @@ export const commandQueueMutants: readonly Mutant[] = [
     find: "yield* cpu.storeRelease(this.#ownerProd, end);",
     replace: "yield* cpu.store(this.#ownerProd, end);",
   },
+  {
+    name: "filled-with-interrupts-on",
+    breaks: "an interrupt may come between reserving slots and filling them",
+    harness: "command-queue-interrupt",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#ring.write(cpu, batch, 0, batch.count, start);",
+    replace:
+      "cpu.irqEnable(); yield* this.#ring.write(cpu, batch, 0, batch.count, start);" +
+      " cpu.irqDisable();",
+  },
+  {
+    name: "published-with-interrupts-on",
+    breaks: "an interrupt may come before an owner has published",
+    harness: "command-queue-interrupt",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#publish(cpu, batch, start);",
+    replace: "{ cpu.irqEnable(); yield* this.#publish(cpu, batch, start); cpu.irqDisable(); }",
+  },
+  {
+    name: "waits-with-interrupts-on",
+    breaks: "an interrupt may come while its CPU has the lock, and wait for room that needs it",
+    harness: "command-queue-interrupt-full",
+    memoryModel: "sc",
+    file: QUEUE,
+    find:
+      "const completed = yield* alone(cpu, this.#waitForSync(cpu, batch, ticket));\n" +
+      "            cpu.irqEnable();",
+    replace:
+      "cpu.irqEnable(); const completed = yield* alone(cpu, this.#waitForSync(cpu, batch, ticket));",
+  },
+  {
+    name: "added-with-interrupts-on",
+    breaks: "an interrupt may come while its CPU waits for room for slots that are its own already",
+    harness: "command-queue-fetch-add-interrupt",
+    memoryModel: "sc",
+    file: RESERVATION,
+    find: "yield* room.wait(cpu, batch, this, start, slots);",
+    replace:
+      "{ cpu.irqEnable(); yield* room.wait(cpu, batch, this, start, slots); cpu.irqDisable(); }",
+  },
 ];

@@ -1,10 +1,8 @@
-/** Faults of the flush queue and of the range caches. */
+/** Faults of the flush queue. */
 
 import type { Mutant } from "./mutant.js";
 
 const QUEUE = "dma/flush-queue.js";
-const MAGAZINES = "iova/magazines.js";
-const DOMAIN = "iova/iova-domain.js";
 
 export const flushQueueMutants: readonly Mutant[] = [
   {
@@ -88,31 +86,13 @@ export const flushQueueMutants: readonly Mutant[] = [
     replace: "yield* ring.lock.releaseIrqRestore(cpu); yield* this.#release(cpu, ring, finished);",
   },
   {
-    name: "depot-without-lock",
-    breaks: "a magazine leaves the depot without its lock",
-    harness: "iova-depot",
+    name: "queued-with-interrupts-on",
+    breaks: "an interrupt may come while its CPU has the lock of its ring",
+    harness: "flush-queue-interrupt",
     memoryModel: "sc",
-    file: MAGAZINES,
-    find: "cache.loaded = full;",
-    replace: "cache.loaded = full; depot.full.push(full);",
-  },
-  {
-    name: "loaded-magazine-dropped",
-    breaks: "a full magazine is replaced without going to the depot",
-    harness: "iova-magazines",
-    memoryModel: "sc",
-    file: MAGAZINES,
-    find: "depot.full.push(unloaded);",
-    replace: "{}",
-  },
-  {
-    name: "cache-without-lock",
-    breaks:
-      "a CPU's interrupt handlers and its depot trim find the cache in the middle of a change",
-    harness: "iova-magazines",
-    memoryModel: "sc",
-    file: DOMAIN,
-    find: "const cachedPfn = cache.loaded.pop(limitPfn - takenPages + 1);",
-    replace: "const cachedPfn = cache.loaded.count > 0 ? cache.loaded.pfns[0] : 0;",
+    file: QUEUE,
+    find: "cpu.irqDisable();",
+    replace: "",
+    also: { find: "cpu.irqEnable();", replace: "" },
   },
 ];

@@ -112,4 +112,13 @@ export const spinlockQueueMutants: readonly Mutant[] = [
     find: "yield* pollCons(cpu, batch, ring, prod, read, this.#event);",
     replace: "yield* pollCons(cpu, batch, ring, (prod - 1) & ring.indexMask, read, this.#event);",
   },
+  {
+    name: "locked-with-interrupts-on",
+    breaks: "an interrupt may come while its CPU has the queue's lock",
+    harness: "spinlock-queue-interrupt",
+    memoryModel: "sc",
+    file: QUEUE,
+    find: "yield* this.#insert(cpu, batch, index);",
+    replace: "cpu.irqEnable(); yield* this.#insert(cpu, batch, index); cpu.irqDisable();",
+  },
 ];
