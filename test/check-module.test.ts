@@ -1,6 +1,6 @@
 /** `iommukit check ./module.js`: harnesses that somebody writes outside of this package. */
 
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { expectRefusal, iommukit, root, scratch, together } from "./command-line.js";
@@ -121,6 +121,14 @@ describe("iommukit check with a module's path", () => {
     expect(iommukit(["check", mine, "--list"]).stdout).toContain(
       "  adds-nothing (atomic, sc): nothing is added\n",
     );
+    // The same in a package that is installed.
+    const installed = join("node_modules", "mine");
+    mkdirSync(inFolder(installed));
+    for (const name of ["add.mjs", "counters.mjs", "mutants.mjs"]) {
+      copyFileSync(inFolder(name), inFolder(join(installed, name)));
+    }
+    const theirs = inFolder(join(installed, "mutants.mjs"));
+    expect(iommukit(["check", theirs, "--mutant", "adds-nothing", ...save]).code).toBe(1);
     const fits = iommukit(["check", mine, "--mutant", "fits-nothing"]);
     expectRefusal(fits, /its text occurs 0 times in \S+add\.mjs/);
     expectRefusal(iommukit(["check", mine, "--mutant", "of-no-file"]), /there is no \S+gone\.mjs/);

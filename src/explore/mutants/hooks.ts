@@ -33,13 +33,15 @@ export async function resolve(
 ): Promise<Resolved> {
   const resolved = await next(specifier, context);
   const name = MUTANT.exec(context.parentURL ?? "")?.[1];
-  return name !== undefined && belongs(resolved.url) && !MUTANT.test(resolved.url)
+  return name !== undefined && belongs(resolved.url, specifier) && !MUTANT.test(resolved.url)
     ? { ...resolved, url: `${resolved.url}?mutant=${name}` }
     : resolved;
 }
 
-function belongs(url: string): boolean {
-  return url.startsWith(build) || (url.startsWith("file:") && !url.includes("/node_modules/"));
+/** Other packages do not; a relative import stays within one. */
+function belongs(url: string, specifier: string): boolean {
+  if (url.startsWith(build)) return true;
+  return url.startsWith("file:") && (specifier.startsWith(".") || !url.includes("/node_modules/"));
 }
 
 export async function load(url: string, context: object, next: NextLoad): Promise<object> {
