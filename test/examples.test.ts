@@ -65,7 +65,7 @@ describe("the examples", () => {
     for (const report of reports) expect(report).toMatchObject({ verdict: "clean" });
     const listed = JSON.parse(iommukit(["check", harness, "--list", "--json"]).stdout);
     const mutants = listed.flatMap((one: { mutants: { name: string }[] }) => one.mutants);
-    expect(mutants).toHaveLength(3);
+    expect(mutants).toHaveLength(4);
     for (const { name } of mutants) {
       const save = ["--save", inFolder("found.json")];
       const { code, stdout } = iommukit(["check", harness, "--mutant", name, ...save]);

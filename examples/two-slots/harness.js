@@ -107,4 +107,14 @@ export const mutants = [
     find: "(yield* cpu.load(this.#generation)) === generation;",
     replace: "true;",
   },
+  {
+    name: "left-before-the-address-shows",
+    breaks: "who leaves the slot does not wait until the address in it is visible",
+    harness: "two-slots",
+    memoryModel: "weak",
+    hiddenUnder: "tso",
+    file,
+    find: "yield* cpu.fetchAdd(writers, -1);",
+    replace: 'yield* cpu.fetchAdd(writers, -1, "relaxed");',
+  },
 ];
