@@ -27,10 +27,27 @@ const REMOTE = 3;
 /** Where devices and their root ports are. */
 const DEVICE_SOCKET = 0;
 
-/** Which lines a CPU holds, and in which version. Direct-mapped by line number. */
+/**
+ * Words of a line's record: its version, which CPU owns it, how far from the owner the farthest
+ * copy is (`SELF`: there is none), and how many stores in a row the owner has made with nobody
+ * else asking, up to `PRIVATE_STREAK`.
+ */
+const RECORD_LG2 = 2;
+const VERSION = 0;
+const OWNER = 1;
+const COPIES = 2;
+const STREAK = 3;
+/** Its times: until when it is busy, and when its last transfer begins. */
+const TIMES_LG2 = 1;
+const BUSY_UNTIL = 0;
+const LAST_TRANSFER = 1;
+
+/**
+ * Which lines a CPU holds, and in which version: pairs of line and version, direct-mapped by line
+ * number.
+ */
 export class CpuCache {
-  readonly tags: Int32Array;
-  readonly versions: Uint32Array;
+  readonly entries: Int32Array;
   readonly mask: number;
   readonly cluster: number;
   readonly socket: number;
@@ -40,8 +57,7 @@ export class CpuCache {
     this.cpuId = cpuId;
     this.cluster = Math.floor(cpuId / costs.cpusPerCluster);
     this.socket = Math.floor(cpuId / costs.cpusPerSocket);
-    this.tags = new Int32Array(costs.cacheLines).fill(NOBODY);
-    this.versions = new Uint32Array(costs.cacheLines);
+    this.entries = new Int32Array(2 * costs.cacheLines).fill(NOBODY);
     this.mask = costs.cacheLines - 1;
   }
 }
@@ -52,14 +68,9 @@ export class Coherence {
   readonly #costs: CpuCosts;
   readonly #transferNs: readonly number[];
   readonly #caches: CpuCache[] = [];
-  #owner = new Int16Array(FIRST_LINES).fill(NOBODY);
-  /** Distance class of the farthest copy outside the owner; 0 when there is none. */
-  #copies = new Uint8Array(FIRST_LINES);
-  #version = new Uint32Array(FIRST_LINES);
-  #busyUntilNs = new Float64Array(FIRST_LINES);
-  #lastTransferNs = new Float64Array(FIRST_LINES);
-  /** Stores in a row by the owner with nobody else asking, up to `PRIVATE_STREAK`. */
-  #streak = new Uint8Array(FIRST_LINES);
+  /** By line, `2 ** RECORD_LG2` words each: together, as an access looks at all of them. */
+  #records = new Int32Array(FIRST_LINES << RECORD_LG2);
+  #times = new Float64Array(FIRST_LINES << TIMES_LG2);
   #lineCount = 0;
 
   constructor(costs: CpuCosts) {
@@ -94,116 +105,134 @@ export class Coherence {
 
   /** Whether a read by the CPU would hit its own cache. */
   holdsCopy(cache: CpuCache, line: number): boolean {
-    const slot = line & cache.mask;
-    return cache.tags[slot] === line && cache.versions[slot] === this.#version[line];
+    const { entries } = cache;
+    const at = (line & cache.mask) << 1;
+    return entries[at] === line && entries[at + 1] === this.#records[line << RECORD_LG2];
   }
 
-  /** Whether the CPU has the line to itself and has had it so for a while. */
-  holdsPrivately(cache: CpuCache, line: number): boolean {
+  /**
+   * Whether a store by the CPU would hit its own cache: it owns the line, and nobody has a copy.
+   * What it caches of a line that it owns is the current version.
+   */
+  ownsAlone(cache: CpuCache, line: number): boolean {
+    const record = line << RECORD_LG2;
     return (
-      this.#streak[line] === PRIVATE_STREAK &&
-      this.#owner[line] === cache.cpuId &&
-      this.holdsCopy(cache, line)
+      this.#records[record + OWNER] === cache.cpuId &&
+      this.#records[record + COPIES] === SELF &&
+      cache.entries[(line & cache.mask) << 1] === line
     );
+  }
+
+  /** Whether that has been so for a while, for a CPU that holds the line alone. */
+  isPrivate(line: number): boolean {
+    return this.#records[(line << RECORD_LG2) + STREAK] === PRIVATE_STREAK;
   }
 
   /** Whether a read or a write by the CPU has to fetch the line, or its ownership, from others. */
   needsTransfer(cache: CpuCache, line: number, isWrite: boolean): boolean {
-    if (this.#owner[line] !== cache.cpuId) return isWrite || !this.holdsCopy(cache, line);
-    return isWrite && (this.#copies[line] !== SELF || !this.holdsCopy(cache, line));
+    if (isWrite) return !this.ownsAlone(cache, line);
+    const isOwner = this.#records[(line << RECORD_LG2) + OWNER] === cache.cpuId;
+    return !isOwner && !this.holdsCopy(cache, line);
   }
 
   /** When the last transfer of the line that has been arranged begins: then the next can be. */
   lastTransferNs(line: number): number {
-    return this.#lastTransferNs[line];
+    return this.#times[(line << TIMES_LG2) + LAST_TRANSFER];
   }
 
   /** Time at which a CPU that starts a read at `startNs` has the line's value. */
   cpuRead(cache: CpuCache, line: number, startNs: number): number {
-    const slot = line & cache.mask;
-    const version = this.#version[line];
-    if (cache.tags[slot] === line && cache.versions[slot] === version) {
-      return startNs + this.#costs.hitNs;
-    }
-    cache.tags[slot] = line;
-    cache.versions[slot] = version;
-    const owner = this.#owner[line];
+    if (this.holdsCopy(cache, line)) return startNs + this.#costs.hitNs;
+    const records = this.#records;
+    const record = line << RECORD_LG2;
+    this.#fill(cache, line);
+    const owner = records[record + OWNER];
     if (owner === NOBODY) {
-      this.#owner[line] = cache.cpuId;
+      records[record + OWNER] = cache.cpuId;
       return this.#transfer(line, startNs, this.#costs.memoryNs);
     }
     // The owner lost it from its own small cache only: the next level still has it.
     if (owner === cache.cpuId) return startNs + this.#costs.clusterTransferNs;
     const distance = this.#distance(cache, owner);
-    if (distance > this.#copies[line]) this.#copies[line] = distance;
-    this.#streak[line] = 0;
+    if (distance > records[record + COPIES]) records[record + COPIES] = distance;
+    records[record + STREAK] = 0;
     return this.#transfer(line, startNs, this.#transferNs[distance]);
   }
 
   /** Time at which a CPU that starts a store at `startNs` owns the line alone. */
   cpuWrite(cache: CpuCache, line: number, startNs: number): number {
-    const slot = line & cache.mask;
-    const owner = this.#owner[line];
-    const copies = this.#copies[line];
-    const cached = cache.tags[slot] === line && cache.versions[slot] === this.#version[line];
-    if (cached && owner === cache.cpuId && copies === SELF) {
-      if (this.#streak[line] < PRIVATE_STREAK) this.#streak[line]++;
-      // Whoever asks next is served after this store, also when it was made ahead of time.
-      const doneNs = Math.max(startNs, this.#busyUntilNs[line]) + this.#costs.hitNs;
-      this.#busyUntilNs[line] = doneNs;
-      return doneNs;
-    }
-    this.#streak[line] = 0;
+    if (this.ownsAlone(cache, line)) return this.hitForStore(line, startNs);
+    const records = this.#records;
+    const record = line << RECORD_LG2;
+    const owner = records[record + OWNER];
     let costNs: number;
     if (owner === NOBODY) costNs = this.#costs.memoryNs;
     else {
-      const distance = Math.max(this.#distance(cache, owner), copies);
+      const distance = Math.max(this.#distance(cache, owner), records[record + COPIES]);
       costNs = distance === SELF ? this.#costs.clusterTransferNs : this.#transferNs[distance];
     }
-    this.#owner[line] = cache.cpuId;
-    this.#copies[line] = SELF;
-    this.#version[line]++;
-    cache.tags[slot] = line;
-    cache.versions[slot] = this.#version[line];
+    this.claim(cache, line);
     return this.#transfer(line, startNs, costNs);
   }
 
-  /** Gives the line to a CPU that overwrites all of it in a stream; the stream's cost is not here. */
+  /** The same of a line that the CPU owns alone. */
+  hitForStore(line: number, startNs: number): number {
+    const streak = (line << RECORD_LG2) + STREAK;
+    if (this.#records[streak] < PRIVATE_STREAK) this.#records[streak]++;
+    // Whoever asks next is served after this store, also when it was made ahead of time.
+    const busyUntil = (line << TIMES_LG2) + BUSY_UNTIL;
+    const doneNs = Math.max(startNs, this.#times[busyUntil]) + this.#costs.hitNs;
+    this.#times[busyUntil] = doneNs;
+    return doneNs;
+  }
+
+  /** Gives the line to a CPU alone. What that costs is not here. */
   claim(cache: CpuCache, line: number): void {
-    this.#streak[line] = 0;
-    const slot = line & cache.mask;
-    this.#owner[line] = cache.cpuId;
-    this.#copies[line] = SELF;
-    this.#version[line]++;
-    cache.tags[slot] = line;
-    cache.versions[slot] = this.#version[line];
+    this.#takeFromAll(line, cache.cpuId);
+    this.#fill(cache, line);
   }
 
   /** A device reads: the owner keeps its copy, but must ask again before it writes. */
   deviceRead(line: number, startNs: number, costs: DeviceCosts): number {
-    this.#streak[line] = 0;
+    const record = line << RECORD_LG2;
+    this.#records[record + STREAK] = 0;
     let costNs = costs.memoryReadNs;
-    const owner = this.#owner[line];
+    const owner = this.#records[record + OWNER];
     if (owner !== NOBODY) {
-      this.#copies[line] = REMOTE;
+      this.#records[record + COPIES] = REMOTE;
       if (this.#caches[owner].socket !== DEVICE_SOCKET) costNs = costs.remoteReadNs;
     }
-    return Math.max(startNs, this.#busyUntilNs[line]) + costNs;
+    return Math.max(startNs, this.#times[(line << TIMES_LG2) + BUSY_UNTIL]) + costNs;
   }
 
   /** A device writes: every CPU's copy is gone. */
   deviceWrite(line: number, startNs: number, costNs: number): number {
-    this.#streak[line] = 0;
-    this.#owner[line] = NOBODY;
-    this.#copies[line] = SELF;
-    this.#version[line]++;
+    this.#takeFromAll(line, NOBODY);
     return this.#transfer(line, startNs, costNs);
   }
 
+  /** Makes all copies stale. */
+  #takeFromAll(line: number, owner: number): void {
+    const records = this.#records;
+    const record = line << RECORD_LG2;
+    records[record + VERSION]++;
+    records[record + OWNER] = owner;
+    records[record + COPIES] = SELF;
+    records[record + STREAK] = 0;
+  }
+
+  /** The CPU's cache holds the line from now on, as it is. */
+  #fill(cache: CpuCache, line: number): void {
+    const at = (line & cache.mask) << 1;
+    cache.entries[at] = line;
+    cache.entries[at + 1] = this.#records[line << RECORD_LG2];
+  }
+
   #transfer(line: number, startNs: number, costNs: number): number {
-    const beginsNs = Math.max(startNs, this.#busyUntilNs[line]);
-    this.#lastTransferNs[line] = beginsNs;
-    return (this.#busyUntilNs[line] = beginsNs + costNs);
+    const times = line << TIMES_LG2;
+    const beginsNs = Math.max(startNs, this.#times[times + BUSY_UNTIL]);
+    this.#times[times + LAST_TRANSFER] = beginsNs;
+    return (this.#times[times + BUSY_UNTIL] = beginsNs + costNs);
   }
 
   #distance(cache: CpuCache, owner: number): number {
@@ -216,29 +245,20 @@ export class Coherence {
   #addLines(count: number): number {
     const first = this.#lineCount;
     this.#lineCount += count;
-    const capacity = this.#owner.length;
+    const capacity = this.#times.length >> TIMES_LG2;
     if (this.#lineCount > capacity) this.#grow(Math.max(capacity * 2, this.#lineCount));
+    for (let line = first; line < this.#lineCount; line++) {
+      this.#records[(line << RECORD_LG2) + OWNER] = NOBODY;
+    }
     return first;
   }
 
   #grow(capacity: number): void {
-    const owner = new Int16Array(capacity).fill(NOBODY);
-    owner.set(this.#owner);
-    this.#owner = owner;
-    const copies = new Uint8Array(capacity);
-    copies.set(this.#copies);
-    this.#copies = copies;
-    const version = new Uint32Array(capacity);
-    version.set(this.#version);
-    this.#version = version;
-    const busyUntilNs = new Float64Array(capacity);
-    busyUntilNs.set(this.#busyUntilNs);
-    this.#busyUntilNs = busyUntilNs;
-    const lastTransferNs = new Float64Array(capacity);
-    lastTransferNs.set(this.#lastTransferNs);
-    this.#lastTransferNs = lastTransferNs;
-    const streak = new Uint8Array(capacity);
-    streak.set(this.#streak);
-    this.#streak = streak;
+    const records = new Int32Array(capacity << RECORD_LG2);
+    records.set(this.#records);
+    this.#records = records;
+    const times = new Float64Array(capacity << TIMES_LG2);
+    times.set(this.#times);
+    this.#times = times;
   }
 }

@@ -3,16 +3,14 @@
  *
  * Each access notes its operands in the agent's `Access` and is issued: performed at once
  * while the clock is within the horizon, otherwise after the machine resumed the agent.
- * Reads that hit are done right here. Everything else is the agent's or the machine's, and
- * `TimedCpu` owns nothing but `hi`.
+ * What hits the CPU's own cache and may happen at once is not noted first. `TimedCpu` owns
+ * nothing but `hi`.
  */
 
 import type { CellTest, Cpu, Fence, Interrupt } from "./agent.js";
 import type { Cell } from "./cell.js";
-import type { Coherence, CpuCache } from "./coherence.js";
 import type { MachineCosts } from "./cost.js";
 import type { PhysicalMemory } from "./memory.js";
-import { FRAME_BYTES, frameOf } from "./memory.js";
 import type { PollPauses } from "./poll-register.js";
 import type { Routine, Step } from "./routine.js";
 import type { TimedMachine } from "./timed.js";
@@ -20,6 +18,7 @@ import { type Access, type AccessStep, Op, type OpCode } from "./timed-access.js
 import type { TimedAgent } from "./timed-agent.js";
 import type { LoadStoreUnit } from "./timed-load-store.js";
 import { NOT_BEGUN } from "./timed-poll.js";
+import type { StoreUnit } from "./timed-stores.js";
 import { WORK_NAMES, type WorkCode } from "./work.js";
 
 /**
@@ -35,11 +34,10 @@ export class TimedCpu implements Cpu {
   readonly #agent: TimedAgent;
   readonly #access: Access;
   readonly #unit: LoadStoreUnit;
+  readonly #stores: StoreUnit;
   readonly #machine: TimedMachine;
   readonly #memory: PhysicalMemory;
-  readonly #coherence: Coherence;
-  /** Undefined for a device: it has no cache of its own. */
-  readonly #cache: CpuCache | undefined;
+  readonly #isCpu: boolean;
   readonly #costs: MachineCosts;
   readonly #hitNs: number;
   readonly #workNs: Float64Array;
@@ -52,16 +50,15 @@ export class TimedCpu implements Cpu {
     this.#agent = agent;
     this.#access = agent.access;
     this.#unit = unit;
+    this.#stores = unit.stores;
     this.#machine = machine;
     this.#memory = machine.memory;
-    this.#coherence = machine.coherence;
-    this.#cache = agent.cache;
+    this.#isCpu = agent.cache !== undefined;
     this.#costs = machine.costs;
     this.#hitNs = machine.costs.cpu.hitNs;
-    const isCpu = agent.cache !== undefined;
     // Hardware charges its own timing with workNs; the CPU's work costs are not its.
     this.#workNs = Float64Array.from(WORK_NAMES, (work) =>
-      isCpu ? machine.costs.workNs[work] : 0,
+      this.#isCpu ? machine.costs.workNs[work] : 0,
     );
     this.#result = agent.step.result;
     this.#step = agent.step;
@@ -72,6 +69,12 @@ export class TimedCpu implements Cpu {
   #done(): Step<number> {
     this.#step.isPerformed = true;
     return this.#step;
+  }
+
+  #change(cell: Cell, value: number): Step<number> {
+    this.#result.value = cell.value;
+    this.#stores.change(cell, value);
+    return this.#done();
   }
 
   #onCell(op: OpCode, cell: Cell, a: number): Step<number> {
@@ -131,29 +134,13 @@ export class TimedCpu implements Cpu {
     return this.#onMemory(Op.writeRegister, address, lo, hi) as unknown as Step<void>;
   }
 
-  /**
-   * Whether a hit on a line that the CPU holds may happen now. Ahead of the others it may not
-   * where somebody waits for the line: by then the line has gone to whoever it is.
-   */
-  #mayHit(line: number): boolean {
-    const aheadNs = this.#agent.clockNs - this.#machine.horizonNs;
-    if (aheadNs <= 0) return true;
-    return aheadNs <= this.#agent.lookaheadNs && !this.#machine.requests.has(line);
-  }
-
   // --- shared variables ---
 
   load(cell: Cell): Step<number> {
-    const agent = this.#agent;
-    const cache = this.#cache;
-    const line = cell.line.id;
-    // In line: a hit that may happen at once.
-    if (cache !== undefined && line >= 0) {
-      if (this.#coherence.holdsCopy(cache, line) && this.#mayHit(line)) {
-        agent.clockNs += this.#hitNs;
-        this.#result.value = cell.value;
-        return this.#done();
-      }
+    if (this.#unit.mayHit(cell.line.id)) {
+      this.#agent.clockNs += this.#hitNs;
+      this.#result.value = cell.value;
+      return this.#done();
     }
     return this.#onCell(Op.load, cell, 0);
   }
@@ -163,14 +150,26 @@ export class TimedCpu implements Cpu {
   }
 
   store(cell: Cell, value: number): Step<void> {
+    if (this.#stores.mayHit(cell.line.id)) {
+      this.#stores.store(cell, value, false);
+      return this.#done() as unknown as Step<void>;
+    }
     return this.#onCell(Op.store, cell, value) as unknown as Step<void>;
   }
 
   storeRelease(cell: Cell, value: number): Step<void> {
+    if (this.#stores.mayHit(cell.line.id)) {
+      this.#stores.store(cell, value, true);
+      return this.#done() as unknown as Step<void>;
+    }
     return this.#onCell(Op.storeRelease, cell, value) as unknown as Step<void>;
   }
 
   compareExchange(cell: Cell, expected: number, desired: number): Step<number> {
+    const found = cell.value;
+    if (this.#stores.mayHit(cell.line.id)) {
+      return this.#change(cell, found === expected ? desired : found);
+    }
     this.#access.b = desired;
     return this.#onCell(Op.compareExchange, cell, expected);
   }
@@ -180,6 +179,7 @@ export class TimedCpu implements Cpu {
   }
 
   fetchAdd(cell: Cell, addend: number): Step<number> {
+    if (this.#stores.mayHit(cell.line.id)) return this.#change(cell, cell.value + addend);
     return this.#onCell(Op.fetchAdd, cell, addend);
   }
 
@@ -197,6 +197,10 @@ export class TimedCpu implements Cpu {
 
   fence(kind: Fence): Step<void> {
     if (kind === "full") {
+      if (this.#agent.clockNs - this.#machine.horizonNs <= this.#agent.lookaheadNs) {
+        this.#stores.fence();
+        return this.#done() as unknown as Step<void>;
+      }
       this.#access.op = Op.fullFence;
       return this.#agent.issue() as unknown as Step<void>;
     }
@@ -231,18 +235,11 @@ export class TimedCpu implements Cpu {
   }
 
   read64(address: number): Step<number> {
-    const agent = this.#agent;
-    const cache = this.#cache;
-    const frame = this.#memory.findFrame(frameOf(address));
-    // In line because page tables are walked with it: a hit that may happen at once.
-    if (cache !== undefined && frame !== undefined && frame.firstLineId >= 0) {
-      const line = frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> this.#coherence.lineLg2);
-      if (this.#coherence.holdsCopy(cache, line) && this.#mayHit(line)) {
-        agent.clockNs += this.#hitNs;
-        this.#result.value = this.#memory.read64(address);
-        this.hi = this.#memory.hi;
-        return this.#done();
-      }
+    if (this.#unit.mayHit(this.#unit.lineAt(address))) {
+      this.#agent.clockNs += this.#hitNs;
+      this.#result.value = this.#memory.read64(address);
+      this.hi = this.#memory.hi;
+      return this.#done();
     }
     return this.#onMemory(Op.read64, address, 0, 0);
   }
@@ -260,6 +257,11 @@ export class TimedCpu implements Cpu {
   }
 
   write64(address: number, lo: number, hi: number): Step<void> {
+    const line = this.#unit.lineAt(address);
+    if (this.#stores.mayHit(line)) {
+      this.#stores.write64(line, address, lo, hi);
+      return this.#done() as unknown as Step<void>;
+    }
     return this.#onMemory(Op.write64, address, lo, hi) as unknown as Step<void>;
   }
 
@@ -345,7 +347,7 @@ export class TimedCpu implements Cpu {
 
   delay(durationNs: number): Step<void> {
     const agent = this.#agent;
-    if (durationNs <= RELAX_MAX_NS && this.#cache !== undefined) {
+    if (durationNs <= RELAX_MAX_NS && this.#isCpu) {
       agent.clockNs += durationNs;
       agent.lookaheadNs = 0;
       return this.#done() as unknown as Step<void>;

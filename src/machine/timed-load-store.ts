@@ -2,11 +2,8 @@
  * The load/store unit of an agent of the timed machine: what the noted access costs, and
  * what it does to cells, memory and registers.
  *
- * Stores are buffered: they cost the CPU a hit, become visible when the line has
- * arrived, and full barriers and atomics wait for them. A device's writes are posted.
- *
- * `LoadStoreUnit` owns the state of the store buffer. It reads the agent's `Access`, moves
- * the agent's clock, and parks the agent when it has to wait; the lines are `Coherence`'s.
+ * `LoadStoreUnit` reads the agent's `Access`, moves the agent's clock, and parks the agent when
+ * it has to wait. What stores do is its `StoreUnit`'s; the lines are `Coherence`'s.
  */
 
 import type { Cell } from "./cell.js";
@@ -27,6 +24,7 @@ import {
 import type { TimedAgent } from "./timed-agent.js";
 import { RegisterPoll } from "./timed-poll.js";
 import { RegisterPort } from "./timed-registers.js";
+import { StoreUnit } from "./timed-stores.js";
 
 export class LoadStoreUnit {
   /** What the access came to. */
@@ -42,8 +40,7 @@ export class LoadStoreUnit {
   readonly #cpuCosts: CpuCosts;
   readonly poll: RegisterPoll;
   readonly registers: RegisterPort;
-  /** Time at which all own stores are visible. */
-  #drainNs = 0;
+  readonly stores: StoreUnit;
 
   constructor(machine: TimedMachine, agent: TimedAgent, turn: LineTurn) {
     this.#turn = turn;
@@ -57,19 +54,28 @@ export class LoadStoreUnit {
     this.#cpuCosts = machine.costs.cpu;
     this.poll = new RegisterPoll(machine, agent, this.#result);
     this.registers = new RegisterPort(machine, agent);
+    this.stores = new StoreUnit(machine, agent);
   }
 
-  /** A hit on a private line, or a read that hits a line nobody waits for. */
+  /**
+   * Whether a read of a line may be performed at once: the CPU holds a copy, and it is its turn, or
+   * ahead of it nobody waits for the line, who would have got it by then.
+   */
+  mayHit(line: number): boolean {
+    const cache = this.#cache;
+    if (cache === undefined || line < 0 || !this.#coherence.holdsCopy(cache, line)) return false;
+    const aheadNs = this.#agent.clockNs - this.#machine.horizonNs;
+    if (aheadNs <= 0) return true;
+    return aheadNs <= this.#agent.lookaheadNs && !this.#machine.requests.has(line);
+  }
+
+  /** Whether the noted access is a hit that may be performed ahead of its turn. */
   mayHitAhead(): boolean {
     const { op } = this.#access;
-    const cache = this.#cache;
     if (op === Op.fullFence) return true;
-    if (cache === undefined || op > OP_LAST_ON_LINE) return false;
+    if (this.#cache === undefined || op > OP_LAST_ON_LINE) return false;
     const line = this.#lineOfAccess();
-    if (line === NO_LINE) return false;
-    return IS_LOAD[op]
-      ? this.#coherence.holdsCopy(cache, line) && !this.#machine.requests.has(line)
-      : this.#coherence.holdsPrivately(cache, line);
+    return IS_LOAD[op] ? this.mayHit(line) : this.stores.mayHit(line);
   }
 
   /** Performs the noted access at `clockNs`; false when the agent has to wait instead. */
@@ -116,12 +122,17 @@ export class LoadStoreUnit {
     if (access.op <= OP_LAST_ON_CELL || access.op === Op.waitUntil) {
       return (access.cell as Cell).line.id;
     }
-    const frame = this.#memory.findFrame(frameOf(access.address));
-    return frame === undefined || frame.firstLineId < 0 ? NO_LINE : this.#lineOf(frame);
+    return this.lineAt(access.address);
+  }
+
+  /** The line of a word of memory, or `NO_LINE` if nobody has touched it yet. */
+  lineAt(address: number): number {
+    const frame = this.#memory.findFrame(frameOf(address));
+    if (frame === undefined || frame.firstLineId < 0) return NO_LINE;
+    return frame.firstLineId + ((address & (FRAME_BYTES - 1)) >> this.#coherence.lineLg2);
   }
 
   #act(): boolean {
-    const agent = this.#agent;
     const access = this.#access;
     switch (access.op) {
       case Op.load:
@@ -130,12 +141,12 @@ export class LoadStoreUnit {
         return true;
       case Op.store:
       case Op.storeRelease:
-        this.#storeCell();
+        this.stores.store(access.cell as Cell, access.a, access.op === Op.storeRelease);
         return true;
       case Op.waitUntil:
         return this.#waitForCell();
       case Op.fullFence:
-        agent.clockNs = Math.max(agent.clockNs, this.#drainNs) + this.#cpuCosts.fullFenceNs;
+        this.stores.fence();
         return true;
       case Op.sleep:
         return this.#sleep();
@@ -164,9 +175,12 @@ export class LoadStoreUnit {
       case Op.writeRegister:
         this.registers.perform();
         return true;
-      default:
-        this.#atomicCell();
+      default: {
+        const cell = access.cell as Cell;
+        this.#result.value = cell.value;
+        this.stores.change(cell, access.newValue(cell.value));
         return true;
+      }
     }
   }
 
@@ -177,42 +191,6 @@ export class LoadStoreUnit {
     if (cache === undefined || on.isWire) return;
     const line = this.#coherence.lineOfCell(on);
     agent.clockNs = this.#coherence.cpuRead(cache, line, agent.clockNs);
-  }
-
-  #storeCell(): void {
-    const agent = this.#agent;
-    const access = this.#access;
-    const cell = access.cell as Cell;
-    const line = this.#coherence.lineOfCell(cell.line);
-    const cache = this.#cache;
-    let visibleNs = agent.clockNs;
-    if (cache !== undefined) {
-      visibleNs = this.#coherence.cpuWrite(cache, line, agent.clockNs);
-      agent.clockNs += this.#cpuCosts.hitNs;
-      // A release store follows all earlier ones.
-      if (access.op === Op.storeRelease) visibleNs = Math.max(visibleNs, this.#drainNs);
-      this.#drainNs = Math.max(this.#drainNs, visibleNs);
-    }
-    cell.value = access.a;
-    this.#machine.lineChanged(line, visibleNs);
-  }
-
-  /** compareExchange, exchange, fetch*: own the line, wait for own stores, change the cell. */
-  #atomicCell(): void {
-    const agent = this.#agent;
-    const cell = this.#access.cell as Cell;
-    const line = this.#coherence.lineOfCell(cell.line);
-    const cache = this.#cache;
-    if (cache !== undefined) {
-      const startNs = Math.max(agent.clockNs, this.#drainNs);
-      agent.clockNs = this.#coherence.cpuWrite(cache, line, startNs) + this.#cpuCosts.atomicNs;
-    }
-    const found = cell.value;
-    this.#result.value = found;
-    const value = this.#access.newValue(found);
-    if (value === found) return;
-    cell.value = value;
-    this.#machine.lineChanged(line, agent.clockNs);
   }
 
   #waitForCell(): boolean {
@@ -265,22 +243,6 @@ export class LoadStoreUnit {
         : this.#coherence.cpuRead(cache, line, agent.clockNs);
   }
 
-  /** Charges a buffered (CPU) or posted (device) write; returns when it is visible. */
-  #touchWrite(line: number): number {
-    const agent = this.#agent;
-    const cache = this.#cache;
-    if (cache === undefined) {
-      const costNs = this.#machine.costs.device.memoryWriteNs;
-      const visibleNs = this.#coherence.deviceWrite(line, agent.clockNs, costNs);
-      agent.clockNs = visibleNs;
-      return visibleNs;
-    }
-    const visibleNs = this.#coherence.cpuWrite(cache, line, agent.clockNs);
-    agent.clockNs += this.#cpuCosts.hitNs;
-    this.#drainNs = Math.max(this.#drainNs, visibleNs);
-    return visibleNs;
-  }
-
   #readMemory(): void {
     const access = this.#access;
     const address = access.address;
@@ -297,7 +259,7 @@ export class LoadStoreUnit {
     const access = this.#access;
     const address = access.address;
     const line = this.#lineOf(this.#memory.frame(frameOf(address)));
-    const visibleNs = this.#touchWrite(line);
+    const visibleNs = this.stores.touch(line);
     const { a, halves } = access;
     if (access.op === Op.writeWords) this.#memory.write64(address, halves[a], halves[a + 1]);
     else if (access.op === Op.write64) this.#memory.write64(address, access.a, access.b);
@@ -312,12 +274,8 @@ export class LoadStoreUnit {
     const access = this.#access;
     const address = access.address;
     const line = this.#lineOf(this.#memory.frame(frameOf(address)));
-    const cache = this.#cache;
-    if (cache === undefined) this.#touchRead(this.#memory.frame(frameOf(address)));
-    else {
-      const startNs = Math.max(agent.clockNs, this.#drainNs);
-      agent.clockNs = this.#coherence.cpuWrite(cache, line, startNs) + this.#cpuCosts.atomicNs;
-    }
+    if (this.#cache === undefined) this.#touchRead(this.#memory.frame(frameOf(address)));
+    else this.stores.ownForAtomic(line);
     const foundLo = this.#memory.read64(address);
     const foundHi = this.#memory.hi;
     agent.face.hi = foundHi;
