@@ -88,6 +88,8 @@ describe("iommukit simulate refuses in one line", () => {
     [["nvme", "--json", "--csv"], /cannot be used with/],
     [["nvme", "--iodepth", "65536", "--numjobs", "4096"], /requests in flight; lower/],
     [["net", "--test", "HTTP"], /TCP_STREAM/],
+    [["net", "--test", "UDP_RR", "--message", "64k"], /a UDP datagram has 65507 bytes at most/],
+    [["net", "--test", "TCP_MAERTS", "--message", "1k"], /the peer sends a stream; leave it out/],
     [[], /the command is missing or unknown/],
   ];
   const ended = together(

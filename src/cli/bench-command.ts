@@ -175,13 +175,23 @@ function shown(ns: number): string {
   return ns.toFixed(ns < 10 ? 1 : 0);
 }
 
+/** The averages of the report have the names and units of the kernel's `struct map_benchmark`. */
 function jsonText(parameters: object, flags: BenchFlags, outcome: MapBenchmarkOutcome): string {
-  const { halfWidthsNs, ...rest } = outcome;
+  const { map, unmap, halfWidthsNs, ...rest } = outcome;
   const [mapHalfWidthNs, unmapHalfWidthNs] = halfWidthsNs;
   const report = {
     parameters,
     mode: flags.mode,
     profile: flags.profile.name,
+    seed: flags.seed,
+    age: flags.age,
+    ...(flags.queue === undefined ? {} : { queue: flags.queue }),
+    ...(flags.sync === undefined ? {} : { sync: flags.sync }),
+    ...(flags.iovaDepot === undefined ? {} : { iovaDepot: flags.iovaDepot }),
+    avg_map_100ns: map.average,
+    map_stddev: map.deviation,
+    avg_unmap_100ns: unmap.average,
+    unmap_stddev: unmap.deviation,
     ...rest,
     mapHalfWidthNs,
     unmapHalfWidthNs,

@@ -73,6 +73,8 @@ const IN_FLIGHT_MAX = 2 ** 20;
 const BLOCK_BYTES_MAX = 2 ** 21;
 /** What one send() of netperf can be of, here. */
 const MESSAGE_BYTES_MAX = 65_536;
+/** And of a UDP datagram: 65,535 less its headers, where the kernel says EMSGSIZE. */
+const DATAGRAM_BYTES_MAX = 65_507;
 /** A page stands for the copies. */
 const COPYBREAK_BYTES_MAX = 4096;
 /** IPv4's least, and what fits the receive buffers of half a page. */
@@ -111,8 +113,10 @@ export function defineSimulate(simulate: Command): void {
     .addOption(
       new Option("--test <name>", "what netperf calls it").choices(NET_TESTS).default("TCP_STREAM"),
     )
-    .option("--message <size>", "size of a message (default: 64k, 1 with _RR)", (value) =>
-      parseSize(value, 1, MESSAGE_BYTES_MAX),
+    .option(
+      "--message <size>",
+      "size of a message (default: 64k, a whole datagram with UDP_STREAM, 1 with _RR)",
+      (value) => parseSize(value, 1, MESSAGE_BYTES_MAX),
     )
     .option("--streams <n>", "streams (default: one per CPU)", countOption(1, JOBS_MAX))
     .option(
@@ -259,12 +263,22 @@ function nvmePlan(flags: NvmeFlags, cpus: number, mode: Mode): AnyPlan {
 function netPlan(flags: NetFlags, cpus: number, mode: Mode): AnyPlan {
   const { test, copybreak, profile } = flags;
   const isRequest = test === "TCP_RR" || test === "UDP_RR";
+  const messageBytesMax = test.startsWith("UDP") ? DATAGRAM_BYTES_MAX : MESSAGE_BYTES_MAX;
+  const messageBytes = flags.message ?? (isRequest ? 1 : messageBytesMax);
+  if (messageBytes > messageBytesMax) {
+    throw new UsageError(
+      `--message ${messageBytes}: a UDP datagram has ${messageBytesMax} bytes at most; use fewer`,
+    );
+  }
+  if (test === "TCP_MAERTS" && flags.message !== undefined) {
+    throw new UsageError("--message: with TCP_MAERTS the peer sends a stream; leave it out");
+  }
   return {
     kind: "net",
     // A receive buffer is less than a page.
     ...commonPlan(flags, cpus, mode, 1),
     test,
-    messageBytes: flags.message ?? (isRequest ? 1 : MESSAGE_BYTES_MAX),
+    messageBytes,
     streams: flags.streams ?? cpus,
     copybreakBytes: copybreak ?? profile.nic.copybreakBytes.value,
     receiveBuffers: flags.rxBuffers,

@@ -121,7 +121,7 @@ describe("conservation", () => {
       fc.property(plans, (plan) => {
         const result = run(plan);
         expectConserved(plan, result, STEP_NS + READ_NS);
-        // More than the wires carry is what sockets held at the beginning.
+        // More than the wires carry is what sockets held at the beginning. (A wire carries each way.)
         const seconds = plan.runtimeNs / 1e9;
         const carried = plan.devices * plan.profile.nic.wireBandwidth.value * plan.runtimeNs;
         const held = plan.streams * SOCKET_BYTES_MAX;

@@ -1,6 +1,6 @@
 /**
  * The machine at the other end of an adapter's wire: never a limit by itself. It streams frames
- * to connections that have room for them, or answers each frame after a while.
+ * to connections that have room for them, or answers each message after a while.
  */
 
 import type { NicModel } from "#hardware/devices";
@@ -25,6 +25,9 @@ interface Answer {
   readonly sizeBytes: number;
 }
 
+/** A packet of a message that is answered when all of it is there. */
+const NO_ANSWER = { stream: -1, sizeBytes: 0 } as const;
+
 export class NetPeer {
   readonly #model: NicModel;
   readonly #frameBytes: number;
@@ -35,8 +38,8 @@ export class NetPeer {
   readonly #answers: Answer[] = [];
   /** Streams of frames on their way to the host, by queue and in order. */
   readonly #arriving: number[][];
-  /** Streams that want answers to frames on their way out, by queue and in order. */
-  readonly #asking: number[][];
+  /** What packets on their way out want for an answer, by queue and in order. */
+  readonly #asking: { readonly stream: number; readonly sizeBytes: number }[][];
   #next = 0;
 
   constructor(
@@ -70,16 +73,17 @@ export class NetPeer {
     by.poke(this.#bell, 1);
   }
 
-  /** The next frame of a queue is a stream's, which wants an answer to it. */
-  ask(queue: number, stream: number): void {
-    this.#asking[queue].push(stream);
+  /** The next packets of a queue are a stream's, which wants an answer to the last of them. */
+  ask(queue: number, stream: number, packets: number, sizeBytes: number): void {
+    for (let packet = 1; packet < packets; packet++) this.#asking[queue].push(NO_ANSWER);
+    this.#asking[queue].push({ stream, sizeBytes });
   }
 
-  /** A frame of a queue leaves the host at `atNs`: if an answer is wanted, it is of its size. */
-  left(by: Agent, queue: number, atNs: number, sizeBytes: number): void {
-    const stream = this.#asking[queue].shift();
-    if (stream === undefined) return;
-    this.#answers.push({ atNs: atNs + ANSWER_NS, stream, queue, sizeBytes });
+  /** A packet of a queue leaves the host at `atNs`. */
+  left(by: Agent, queue: number, atNs: number): void {
+    const asked = this.#asking[queue].shift();
+    if (asked === undefined || asked === NO_ANSWER) return;
+    this.#answers.push({ atNs: atNs + ANSWER_NS, queue, ...asked });
     by.poke(this.#bell, 1);
   }
 
@@ -101,12 +105,12 @@ export class NetPeer {
         const answer = this.#answers.shift();
         const connection = this.#takeTurn();
         if (answer === undefined && connection === undefined) break;
-        if (answer !== undefined) yield* this.#send(agent, answer, answer.atNs, 1);
+        if (answer !== undefined) yield* this.#answer(agent, answer);
         if (connection !== undefined) {
           const frames = Math.min(BURST_FRAMES, Math.floor(connection.credit / this.#frameBytes));
-          connection.credit -= frames * this.#frameBytes;
-          const sent = { ...connection, sizeBytes: this.#frameBytes };
-          yield* this.#send(agent, sent, agent.now(), frames);
+          const sizeBytes = frames * this.#frameBytes;
+          connection.credit -= sizeBytes;
+          yield* this.#send(agent, connection, agent.now(), sizeBytes);
         }
       }
     }
@@ -122,19 +126,27 @@ export class NetPeer {
     return undefined;
   }
 
+  *#answer(agent: Agent, answer: Answer): Routine {
+    const burstBytes = BURST_FRAMES * this.#frameBytes;
+    for (let at = 0; at < answer.sizeBytes; at += burstBytes) {
+      const sizeBytes = Math.min(burstBytes, answer.sizeBytes - at);
+      yield* this.#send(agent, answer, Math.max(answer.atNs, agent.now()), sizeBytes);
+    }
+  }
+
+  /** So many bytes in frames that come back to back. */
   *#send(
     agent: Agent,
-    frame: { readonly stream: number; readonly queue: number; readonly sizeBytes: number },
+    to: { readonly stream: number; readonly queue: number },
     startNs: number,
-    count: number,
+    sizeBytes: number,
   ): Routine {
-    const takesNs = count * frame.sizeBytes * this.#nsPerByte;
-    yield* agent.sleepUntil(this.#model.wireIn.serve(startNs, takesNs));
-    for (let sent = 0; sent < count; sent++) {
+    yield* agent.sleepUntil(this.#model.wireIn.serve(startNs, sizeBytes * this.#nsPerByte));
+    for (let rest = sizeBytes; rest > 0; rest -= this.#frameBytes) {
       // What the adapter drops is sent again: the connection has its credit back.
-      if (this.#model.arrive(agent, frame.queue, frame.sizeBytes)) {
-        this.#arriving[frame.queue].push(frame.stream);
-      } else this.grant(agent, frame.stream, frame.sizeBytes);
+      if (this.#model.arrive(agent, to.queue, Math.min(rest, this.#frameBytes))) {
+        this.#arriving[to.queue].push(to.stream);
+      } else this.grant(agent, to.stream, this.#frameBytes);
     }
   }
 }

@@ -36,9 +36,11 @@ interface Stream {
   unread: number;
   /** When the oldest of those came. */
   unreadSinceNs: number;
-  /** Of the message that is answered next; -1 when there is none. */
+  /** When the message went out that is answered next; 0 while there is none. */
   askedNs: number;
   isAnswered: boolean;
+  /** Bytes of the answer that have not come in. */
+  awaited: number;
 }
 
 export class NetStreams {
@@ -51,6 +53,8 @@ export class NetStreams {
   readonly #polling: NetQueue[][] = [];
   /** By CPU: something was freed or came. */
   readonly #wires: Cell[] = [];
+  /** CPUs of requests that found their ring full. */
+  readonly #starved: number[] = [];
   #inFlight = 0;
 
   constructor(plan: NetPlan, window: Window, accounts: CpuAccounts) {
@@ -64,6 +68,12 @@ export class NetStreams {
     }
   }
 
+  /** Whether packets are what counts, and not messages. */
+  get #isStream(): boolean {
+    const { test } = this.#plan;
+    return test === "TCP_STREAM" || test === "UDP_STREAM";
+  }
+
   /** Packets or requests that are out, or frames that have come in and have not been read. */
   get inFlight(): number {
     return this.#inFlight;
@@ -73,7 +83,8 @@ export class NetStreams {
   get frameBytes(): number {
     const { test, mtuBytes, messageBytes } = this.#plan;
     if (test === "TCP_MAERTS") return mtuBytes - TCP_HEADER_BYTES;
-    return Math.max(FRAME_BYTES_MIN, Math.min(messageBytes, mtuBytes - UDP_HEADER_BYTES));
+    const headerBytes = test.startsWith("TCP") ? TCP_HEADER_BYTES : UDP_HEADER_BYTES;
+    return Math.max(FRAME_BYTES_MIN, Math.min(messageBytes, mtuBytes - headerBytes));
   }
 
   /** Spreads the streams over CPUs and over devices, in order over both. */
@@ -98,6 +109,7 @@ export class NetStreams {
         unreadSinceNs: 0,
         askedNs: 0,
         isAnswered: true,
+        awaited: 0,
       };
       this.#streams.push(stream);
       this.#streamsOfCpu[cpuId].push(stream);
@@ -116,8 +128,9 @@ export class NetStreams {
     const stream = this.#streams[packet.stream];
     stream.unsent -= packet.sizeBytes;
     stream.spare.push(packet);
-    const { test } = this.#plan;
-    if (test === "TCP_STREAM" || test === "UDP_STREAM") {
+    for (const cpuId of this.#starved) cpu.poke(this.#wires[cpuId], 1);
+    this.#starved.length = 0;
+    if (this.#isStream) {
       this.#count(cpu, packet.sizeBytes, packet.submittedNs);
       cpu.poke(this.#wires[stream.cpuId], 1);
     }
@@ -128,7 +141,8 @@ export class NetStreams {
     const stream = this.#streams[peer.received(queueId)];
     if (stream.unread === 0) stream.unreadSinceNs = cpu.now();
     stream.unread += sizeBytes;
-    stream.isAnswered = true;
+    stream.awaited -= sizeBytes;
+    stream.isAnswered = stream.awaited <= 0;
     if (this.#plan.test === "TCP_MAERTS") this.#inFlight++;
     cpu.poke(this.#wires[stream.cpuId], 1);
   }
@@ -204,14 +218,29 @@ export class NetStreams {
   /** One message at a time, the next when the answer is there. */
   *#ask(cpu: Cpu, stream: Stream): Routine<boolean> {
     if (!stream.isAnswered) return false;
+    const { messageBytes, test } = this.#plan;
     if (stream.askedNs > 0) {
-      this.#count(cpu, this.#plan.messageBytes, stream.askedNs);
+      this.#accounts.copy(cpu, messageBytes);
+      this.#count(cpu, messageBytes, stream.askedNs);
+      stream.askedNs = 0;
+    }
+    const sizeBytes = Math.max(FRAME_BYTES_MIN, messageBytes);
+    const packetBytes = test === "TCP_RR" ? SEGMENT_BYTES_MAX : this.frameBytes;
+    const packets = Math.ceil(sizeBytes / packetBytes);
+    if (stream.queue.room < packets * Math.ceil(packetBytes / PIECE_BYTES_MAX)) {
+      this.#starved.push(cpu.id);
+      return false;
     }
     stream.isAnswered = false;
+    stream.awaited = sizeBytes;
     stream.unread = 0;
     stream.askedNs = cpu.now();
-    stream.peer.ask(stream.queueId, stream.number);
-    yield* this.#transmit(cpu, stream, this.frameBytes);
+    this.#inFlight++;
+    this.#accounts.copy(cpu, messageBytes);
+    stream.peer.ask(stream.queueId, stream.number, packets, sizeBytes);
+    for (let at = 0; at < sizeBytes; at += packetBytes) {
+      yield* this.#transmit(cpu, stream, Math.min(packetBytes, sizeBytes - at));
+    }
     return false;
   }
 
@@ -231,7 +260,7 @@ export class NetStreams {
     };
     packet.sizeBytes = sizeBytes;
     stream.unsent += sizeBytes;
-    this.#inFlight++;
+    if (this.#isStream) this.#inFlight++;
     yield* stream.queue.transmit(cpu, packet);
   }
 }

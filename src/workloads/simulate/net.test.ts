@@ -96,3 +96,24 @@ it("requests and responses have the latency of wire, peer and interrupts, and st
   expect(passthrough.latencyNs.mean).toBeLessThan(60_000);
   expect(strict.latencyNs.mean).toBeGreaterThan(passthrough.latencyNs.mean);
 });
+
+it("a request of many frames goes out whole, and its answer comes in whole", () => {
+  for (const test of ["TCP_RR", "UDP_RR"] as const) {
+    const large = {
+      test,
+      cpus: 2,
+      messageBytes: 65_000,
+      mode: "passthrough",
+      runtimeNs: 3e6,
+    } as const;
+    const { latencyNs, bytesPerSecond, perSecond, count } = run(large);
+    // Both ways at the wire's rate, besides what a small one takes.
+    const small = run({ ...large, messageBytes: 1 });
+    const wireNs = (2 * large.messageBytes * 1e9) / WIRE;
+    expect(latencyNs.mean).toBeGreaterThan(small.latencyNs.mean + 0.9 * wireNs);
+    expect(count).toBeGreaterThan(20);
+    expect(bytesPerSecond).toBeCloseTo(perSecond * large.messageBytes, 3);
+    // Rings have 1024 places: requests that do not fit wait, and none is lost.
+    expect(run({ ...large, cpus: 1, streams: 40 }).count).toBeGreaterThan(20);
+  }
+});

@@ -89,7 +89,7 @@ function startDevices(
           if (from !== undefined) streams.received(cpu, from.peer, from.id, sizeBytes);
         },
       },
-      (by, queue, atNs, sizeBytes) => peers[index].left(by, queue, atNs, sizeBytes),
+      (by, queue, atNs) => peers[index].left(by, queue, atNs),
     );
     const peer = new NetPeer(
       machine,
