@@ -24,11 +24,15 @@ describe("iommukit check", () => {
   it("says within which bound of preemptions it is complete", () => {
     const bounded = ["check", "command-error", "--memory-model", "sc", "--bound", "1"];
     const { code, stdout } = iommukit(bounded);
-    expect(stdout).toMatch(/: clean, complete for at most 1 preemption\(s\) only; /);
+    expect(stdout).toMatch(/: clean, complete for schedules with at most 1 preemption\(s\) only; /);
     expect(code).toBe(0);
     const { reports } = JSON.parse(iommukit([...bounded, "--json"]).stdout);
     const report = { verdict: "clean within bound", preemptionsMax: 1, isComplete: true };
     expect(reports).toEqual([expect.objectContaining(report)]);
+    // One owner publishes for another CPU only if that one is left.
+    const none = iommukit(["check", "command-queue", "--memory-model", "sc", "--bound", "0"]);
+    expect(none.stdout).toMatch(/: GOALS MISSED with at most 0 preemption\(s\) \(.+\); /);
+    expect(none.code).toBe(1);
   });
 
   it("finds a mutant, saves the counterexample, and plays it back", () => {

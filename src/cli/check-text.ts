@@ -21,14 +21,18 @@ function verdictText(report: CheckReport, verdict: CheckReport["verdict"]): stri
     case "clean":
       return "clean and complete";
     case "clean within bound":
-      return `clean, complete for at most ${report.preemptionsMax} preemption(s) only`;
+      return `clean, complete for schedules${withinBound(report)} only`;
     case "violation":
       return "VIOLATION";
     case "goals missed":
-      return `GOALS MISSED (${report.goalsMissed.join("; ")})`;
+      return `GOALS MISSED${withinBound(report)} (${report.goalsMissed.join("; ")})`;
     case "incomplete":
       return "not complete, nothing found so far";
   }
+}
+
+function withinBound({ preemptionsMax }: CheckReport): string {
+  return preemptionsMax === undefined ? "" : ` with at most ${preemptionsMax} preemption(s)`;
 }
 
 /** A column per agent, a row per step, with its source line and what it saw or changed. */

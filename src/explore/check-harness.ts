@@ -2,8 +2,8 @@
 
 import { setMaxListeners } from "node:events";
 import type { MemoryModel } from "#machine";
+import { BoundedScheduler } from "./bounded.js";
 import { DporScheduler } from "./dpor.js";
-import { ExhaustiveScheduler } from "./exhaustive.js";
 import type { Harness } from "./harness.js";
 import { localRunner, type OnExplored, runSearch, workerRunner } from "./jobs.js";
 import { type Narration, narrate } from "./narrate.js";
@@ -16,7 +16,7 @@ import { shrink } from "./shrink.js";
 
 export interface CheckOptions extends SearchLimits {
   readonly memoryModel: MemoryModel;
-  /** Schedules with at most so many preemptions only, all of them. */
+  /** Schedules with at most so many preemptions only, all of them (`Preemptions`). */
   readonly preemptionsMax?: number;
   /** Random walks from this seed instead of a complete search. */
   readonly seed?: number;
@@ -177,6 +177,6 @@ function schedulerFor({
   eventsMax = EVENTS_MAX,
 }: CheckOptions): SearchScheduler {
   if (seed !== undefined) return new RandomWalkScheduler(seed, eventsMax);
-  if (preemptionsMax !== undefined) return new ExhaustiveScheduler(eventsMax, preemptionsMax);
+  if (preemptionsMax !== undefined) return new BoundedScheduler(eventsMax, preemptionsMax);
   return new DporScheduler(eventsMax);
 }

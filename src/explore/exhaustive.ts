@@ -1,11 +1,10 @@
 /**
  * Plain depth-first enumeration of all schedules: no reduction, optionally with at most so many
- * preemptions (a process that could go on is left for another). It is what the reduction is
- * checked against, and what a preemption bound needs: with a bound, leaving out equivalent
- * executions would leave out others too, so none are.
+ * preemptions. It is what the searches that leave something out are checked against.
  */
 
 import type { ExploredMachine } from "#machine";
+import { Preemptions } from "./preemptions.js";
 import type { SearchScheduler } from "./scheduler.js";
 
 export class ExhaustiveScheduler implements SearchScheduler {
@@ -15,11 +14,11 @@ export class ExhaustiveScheduler implements SearchScheduler {
   isTooDeep = false;
   depthMax = 0;
   readonly #eventsMax: number;
-  readonly #preemptionsMax: number;
-  // By state: who goes, who is still to go, preemptions so far, and the choice made there.
+  readonly #preemptions: Preemptions;
+  // By state: who can go, who goes, who is still to go, and the choice made there.
+  readonly #enabled: number[] = [];
   readonly #chosen: number[] = [];
   readonly #left: number[] = [];
-  readonly #preemptions: number[] = [];
   readonly #pickOutcome: number[] = [];
   readonly #pickCount: number[] = [];
   #depth = 0;
@@ -27,32 +26,29 @@ export class ExhaustiveScheduler implements SearchScheduler {
 
   constructor(eventsMax: number, preemptionsMax = Number.POSITIVE_INFINITY) {
     this.#eventsMax = eventsMax;
-    this.#preemptionsMax = preemptionsMax;
+    this.#preemptions = new Preemptions(preemptionsMax, eventsMax);
   }
 
   begin(): void {
     this.isTooDeep = false;
   }
 
-  choose(machine: ExploredMachine, current: number): number {
+  choose(machine: ExploredMachine): number {
     const state = machine.eventCount;
-    if (state < this.#known) return this.#chosen[state];
-    const enabled = machine.enabled();
-    if (enabled === 0) return -1;
-    if (state >= this.#eventsMax) {
-      this.isTooDeep = true;
-      return -1;
+    if (state >= this.#known) {
+      const enabled = machine.enabled();
+      if (enabled === 0) return -1;
+      if (state >= this.#eventsMax) {
+        this.isTooDeep = true;
+        return -1;
+      }
+      this.#enabled[state] = enabled;
+      this.#left[state] = this.#preemptions.allowed(machine, state, enabled);
+      this.#take(state);
+      this.#depth = state + 1;
     }
-    const goesOn = current >= 0 && ((enabled >>> current) & 1) === 1;
-    const process = goesOn ? current : 31 - Math.clz32(enabled & -enabled);
-    const before = state === 0 ? 0 : this.#preemptionsAfter(state - 1);
-    const isBound = goesOn && before >= this.#preemptionsMax;
-    this.#chosen[state] = process;
-    this.#left[state] = isBound ? 0 : enabled & ~(1 << process);
-    // A preemption is counted where somebody else than the one who could go on goes.
-    this.#preemptions[state] = goesOn ? -1 - before : before;
-    this.#pickCount[state] = 0;
-    this.#depth = state + 1;
+    const process = this.#chosen[state];
+    this.#preemptions.pass(machine, state, this.#enabled[state], process);
     return process;
   }
 
@@ -77,22 +73,17 @@ export class ExhaustiveScheduler implements SearchScheduler {
       if (this.#pickCount[state] > 0 && ++this.#pickOutcome[state] < this.#pickCount[state]) {
         return true;
       }
-      const left = this.#left[state];
-      if (left === 0) continue;
-      const process = 31 - Math.clz32(left & -left);
-      this.#chosen[state] = process;
-      this.#left[state] = left & ~(1 << process);
-      this.#pickCount[state] = 0;
-      // From the first alternative on, whoever goes here preempts the one who could go on.
-      if (this.#preemptions[state] < 0) this.#preemptions[state] = -this.#preemptions[state];
+      if (this.#left[state] === 0) continue;
+      this.#take(state);
       return true;
     }
     return false;
   }
 
-  /** Preemptions up to and including the event from `state`. */
-  #preemptionsAfter(state: number): number {
-    const count = this.#preemptions[state];
-    return count < 0 ? -1 - count : count;
+  #take(state: number): void {
+    const left = this.#left[state];
+    this.#chosen[state] = 31 - Math.clz32(left & -left);
+    this.#left[state] = left & (left - 1);
+    this.#pickCount[state] = 0;
   }
 }

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { MemoryModel } from "#machine";
+import { BoundedScheduler } from "./bounded.js";
 import { DporScheduler } from "./dpor.js";
 import { ExhaustiveScheduler } from "./exhaustive.js";
 import type { SearchScheduler } from "./scheduler.js";
@@ -13,6 +14,8 @@ const EVENTS_MAX = 200;
 const SCHEDULES_MAX = 10_000;
 /** The examples below are tried whatever it takes (so many are some seconds). */
 const EXAMPLE_SCHEDULES_MAX = 200_000;
+/** The same within a bound, where most of these programs have fewer. */
+const BOUNDED_MAX = 1000;
 /** Programs per model and kind in every test run; `PROGRAMS` asks for more. */
 const PROGRAMS = Number(process.env.PROGRAMS ?? 300);
 
@@ -43,6 +46,16 @@ function agrees(program: Program, model: MemoryModel, executionsMax = SCHEDULES_
   if (expected === undefined) return false;
   const reduced = explored(program, model, new DporScheduler(EVENTS_MAX), executionsMax);
   expect(reduced).toEqual(expected);
+  return true;
+}
+
+/** The same within a bound of preemptions, where the bounded search leaves out what it may. */
+function agreesWithin(preemptionsMax: number, program: Program, model: MemoryModel): boolean {
+  const plain = new ExhaustiveScheduler(EVENTS_MAX, preemptionsMax);
+  const expected = explored(program, model, plain, BOUNDED_MAX);
+  if (expected === undefined) return false;
+  const bounded = new BoundedScheduler(EVENTS_MAX, preemptionsMax);
+  expect(explored(program, model, bounded, BOUNDED_MAX)).toEqual(expected);
   return true;
 }
 
@@ -254,6 +267,50 @@ describe("the reduction", () => {
       { numRuns: PROGRAMS },
     );
     expect(tried).toBeGreaterThan(PROGRAMS / 2);
+  });
+
+  it.each(CASES)("finds what a bound leaves, on $kind under $model", (test) => {
+    let tried = 0;
+    fc.assert(
+      // Two preemptions are less than most of these programs have room for.
+      fc.property(fc.integer({ min: 0, max: 2 }), test.arbitrary, (preemptionsMax, program) => {
+        if (agreesWithin(preemptionsMax, program, test.model)) tried++;
+      }),
+      { numRuns: PROGRAMS },
+    );
+    expect(tried).toBeGreaterThan(PROGRAMS / 2);
+  });
+
+  it("finds within a bound what follows a store that somebody waits for", () => {
+    const program: Program = [
+      [
+        ["W", "x", 1],
+        ["R", "y", "r01"],
+      ],
+      [
+        ["wait", "x", 1],
+        ["W", "y", 1],
+      ],
+    ];
+    // Found only if CPU 1 comes between the two steps of CPU 0.
+    const bounded = new BoundedScheduler(EVENTS_MAX, 1);
+    const outcomes = ["r01=0 x=1 y=1", "r01=1 x=1 y=1"];
+    expect(explored(program, "tso", bounded, BOUNDED_MAX)).toEqual(outcomes);
+    expect(agreesWithin(1, program, "tso")).toBe(true);
+  });
+
+  it.each(KINDS)("finds within a bound under a weaker model what sc has, on $kind", (test) => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 2 }), test.arbitrary, (preemptionsMax, program) => {
+        const [sc, tso, weak] = MODELS.map((model) =>
+          explored(program, model, new BoundedScheduler(EVENTS_MAX, preemptionsMax), BOUNDED_MAX),
+        );
+        if (sc === undefined || tso === undefined || weak === undefined) return;
+        expect(tso).toEqual(expect.arrayContaining(sc));
+        expect(weak).toEqual(expect.arrayContaining(sc));
+      }),
+      { numRuns: PROGRAMS },
+    );
   });
 
   it.each(KINDS)("finds under a weaker model what a stronger one has, on $kind", (test) => {

@@ -118,6 +118,13 @@ export class ExploredAgent implements Cpu {
     return this.isPending && this.performer.noteWait();
   }
 
+  /** It waits for its own stores to become visible; notes the place that its operation is on. */
+  noteOwnWait(): boolean {
+    if (!this.isPending || this.canAct() || this.performer.noteWait()) return false;
+    this.performer.notePlace();
+    return true;
+  }
+
   // --- the step ---
 
   #advance(): { done: true; value: number } | typeof SUSPENDED {

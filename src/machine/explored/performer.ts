@@ -14,7 +14,7 @@ import type { ExploredAgent } from "./agent.js";
 import { atomicMayAct, isLoad, orderAtomic } from "./atomics.js";
 import { GRANULE_BYTES, type Thing } from "./locations.js";
 import type { ExploredMachine } from "./machine.js";
-import { Op } from "./operation.js";
+import { Op, type OpCode } from "./operation.js";
 import { type BufferedStore, Half, Target } from "./store-buffer.js";
 import { bufferStore, isBuffered } from "./storing.js";
 import { View } from "./view.js";
@@ -38,7 +38,7 @@ export class Performer {
     const { op, cell, address } = this.#agent.operation;
     const { locations } = this.#machine;
     if (op <= Op.waitUntil) locations.ofCell(cell as Cell);
-    else if (op >= Op.read && op <= Op.compareExchange64) locations.ofMemory(address);
+    else if (isOnMemory(op)) locations.ofMemory(address);
   }
 
   canPerform(): boolean {
@@ -79,6 +79,14 @@ export class Performer {
     if (operation.op === Op.waitUntil) this.#noteCellWait(operation.cell as Cell);
     else if (operation.op === Op.waitUntilMemory) this.#noteMemoryWait();
     return this.#machine.footprint.count > 0;
+  }
+
+  /** Puts the place that the operation is on, which has its number, into the footprint. */
+  notePlace(): void {
+    const { op, cell, address } = this.#agent.operation;
+    const { locations, footprint } = this.#machine;
+    if (op <= Op.waitUntil) footprint.read(locations.ofCell(cell as Cell), 0, 0);
+    else if (isOnMemory(op)) footprint.read(locations.ofMemory(address), 0, 0);
   }
 
   perform(): number {
@@ -373,4 +381,8 @@ export class Performer {
   observed(location: number, cell: Cell): void {
     this.#view.glance(location, false, cell.value, cell.value, 0, cell);
   }
+}
+
+function isOnMemory(op: OpCode): boolean {
+  return op >= Op.read && op <= Op.compareExchange64;
 }

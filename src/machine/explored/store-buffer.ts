@@ -20,6 +20,9 @@ export type MemoryModel = "sc" | "tso" | "weak";
 export const Target = { cell: 0, memory: 1, register: 2 } as const;
 export type TargetCode = (typeof Target)[keyof typeof Target];
 
+/** In place of a location: any register. */
+export const REGISTER = -1;
+
 /** Halves of a granule that a store covers. */
 export const Half = { lo: 1, hi: 2, both: 3 } as const;
 
@@ -124,6 +127,32 @@ export class StoreBuffer {
       if (!store.isVisible && store.target === Target.register) return true;
     }
     return false;
+  }
+
+  /**
+   * For the oldest hidden store to `location` (or `REGISTER`): the slot of the store that has to
+   * become visible next for that one to do so; -1 when there is none.
+   */
+  slotToward(location: number): number {
+    if (this.#waiting === 0) return -1;
+    for (let index = 0; index < this.#count; index++) {
+      const { isVisible, target, location: own } = this.#stores[index];
+      if (isVisible) continue;
+      if (own === location || (location === REGISTER && target === Target.register)) {
+        return this.#slotBefore(index);
+      }
+    }
+    return -1;
+  }
+
+  /** From store to store that the one before stays behind, down to one that does not. */
+  #slotBefore(index: number): number {
+    let first = this.#stores[index];
+    for (let before = index - 1; before >= 0; before--) {
+      const earlier = this.#stores[before];
+      if (!earlier.isVisible && this.#ordered(earlier, first)) first = earlier;
+    }
+    return first.slot;
   }
 
   /** The store that the slot's process may make visible now. */
