@@ -46,6 +46,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./simulate-command.js")).defineSimulate,
   },
   {
+    name: "profile",
+    takes: " [options] [profile...]",
+    description: "show the numbers of cost profiles, and where each comes from",
+    load: async () => (await import("./profile-command.js")).defineProfile,
+  },
+  {
     name: "explain",
     takes: " [options] [input...]",
     description: "explain SMMUv3 events, commands, STEs, CDs, PTEs and kernel log lines",

@@ -10,18 +10,21 @@ const NAMES = [...PROFILES.keys()].join(", ");
 export function profileOption(defaultName = "generic-arm"): Option {
   return new Option("--profile <name|file>", `cost profile: ${NAMES}, or a JSON file`)
     .default(PROFILES.get(defaultName), defaultName)
-    .argParser(loadProfile);
+    .argParser((text) => profileNamed(text, "--profile"));
 }
 
-/** A name is a bundled profile's; everything else is a file's. */
-export function loadProfile(nameOrFile: string): Profile {
+/**
+ * A name is a bundled profile's; everything else is a file's. `argument` is what complaints say
+ * is wrong.
+ */
+export function profileNamed(nameOrFile: string, argument: string): Profile {
   const bundled = PROFILES.get(nameOrFile);
   if (bundled !== undefined) return bundled;
   try {
     return parseProfile(readProfileFile(nameOrFile), nameOrFile);
   } catch (error) {
-    if (error instanceof ProfileError) throw new UsageError(`--profile: ${error.message}`);
-    throw error;
+    const isExpected = error instanceof ProfileError || error instanceof UsageError;
+    throw isExpected ? new UsageError(`${argument}: ${error.message}`) : error;
   }
 }
 
@@ -32,14 +35,14 @@ function readProfileFile(file: string): string {
     const status = fstatSync(descriptor);
     if (!status.isFile() || status.size > PROFILE_BYTES_MAX) {
       const what = status.isFile() ? `has ${status.size} bytes` : "is no regular file";
-      throw new UsageError(`--profile: ${file} ${what}: no profile; choose from ${NAMES}`);
+      throw new UsageError(`${file} ${what}: no profile; choose from ${NAMES}`);
     }
     return readFileSync(descriptor, "utf8");
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const why = (error as NodeJS.ErrnoException).code ?? String(error);
     const what = why === "ENOENT" ? "is no bundled profile and no file" : `cannot be read (${why})`;
-    throw new UsageError(`--profile: ${file} ${what}; choose from ${NAMES}, or name a JSON file`);
+    throw new UsageError(`${file} ${what}; choose from ${NAMES}, or name a JSON file`);
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }
