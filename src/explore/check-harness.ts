@@ -7,7 +7,7 @@ import { DporScheduler } from "./dpor.js";
 import type { Harness } from "./harness.js";
 import { localRunner, type OnExplored, runSearch, workerRunner } from "./jobs.js";
 import { type Narration, narrate } from "./narrate.js";
-import { explore, type SearchState, split } from "./parallel.js";
+import { divided, explore, type SearchState } from "./parallel.js";
 import { RandomWalkScheduler } from "./random-walk.js";
 import type { Schedule } from "./schedule.js";
 import type { SearchScheduler } from "./scheduler.js";
@@ -108,7 +108,7 @@ async function searchAll(
 ): Promise<LongCheck> {
   const beganMs = Date.now();
   const { memoryModel, workers, executionsMax, isTwice, eventsMax = EVENTS_MAX } = options;
-  const begin = options.state ?? firstState(harness, options);
+  const begin = beginning(harness, options);
   // Found before there was anybody to work on it.
   const { explored: first } = begin;
   if (first?.violation !== undefined) {
@@ -139,11 +139,12 @@ async function searchAll(
   }
 }
 
-/** Everything, or as many parts of it as keep workers busy. */
-function firstState(harness: Harness, options: LongCheckOptions): SearchState {
-  const { workers, memoryModel, eventsMax = EVENTS_MAX } = options;
-  if (workers === undefined) return { explored: undefined, stacks: [[]] };
-  return split(harness, { memoryModel, eventsMax });
+/** Everything, or what is left of it, in as many parts as keep workers busy. */
+function beginning(harness: Harness, options: LongCheckOptions): SearchState {
+  const { workers = 0, memoryModel, eventsMax = EVENTS_MAX } = options;
+  const { state = { explored: undefined, stacks: [[]] } } = options;
+  if (state.stacks.length >= workers) return state;
+  return divided(harness, state, { memoryModel, eventsMax });
 }
 
 /** What a timer can take: longer is for ever. */

@@ -159,11 +159,19 @@ export class DporScheduler implements SearchScheduler {
         const { name } = machine.processes.list[this.#chosen[state]];
         throw diverged(`step ${state + 1} is ${name}'s, who cannot go there`);
       }
+      this.#widenTop(state);
     }
     const detour = this.#detour;
     if (detour !== undefined && detour.state === state) return detour.process;
     if (state === this.#trace.count) this.#beforeInterrupt(machine, this.#chosen[state]);
     return this.#chosen[state];
+  }
+
+  /** A path that others are to share: nobody will add to it what its parts come across. */
+  #widenTop(state: number): void {
+    if (this.#splitDepth === Number.POSITIVE_INFINITY || this.#frozen[state] === 1) return;
+    this.#toExplore[state] |= this.#enabled[state];
+    this.#frozen[state] = 1;
   }
 
   /**

@@ -8,6 +8,7 @@ import type { MemoryModel } from "#machine";
 import { DporScheduler, type StackEntry } from "./dpor.js";
 import type { Harness } from "./harness.js";
 import type { Job, OnExplored, Runner } from "./jobs.js";
+import { diverged } from "./schedule.js";
 import { Search, type SearchResult } from "./search.js";
 
 /** What is left of a search, and what came of the rest. Plain data. */
@@ -33,13 +34,37 @@ export interface SplitOptions {
   readonly splitDepth?: number;
 }
 
-/** Goes through the top of the tree; what is left are the paths that others go on from. */
-export function split(harness: Harness, options: SplitOptions): Explored {
+/**
+ * Goes through the top of the tree, or of what is left of it below a path's frozen states; what is
+ * left then are the paths that others go on from. The first of them is the rest of the path.
+ */
+export function split(
+  harness: Harness,
+  { memoryModel, eventsMax, splitDepth = SPLIT_DEPTH }: SplitOptions,
+  path: readonly StackEntry[] = [],
+): Explored {
+  const depth = path.filter((entry) => entry.isFrozen).length + splitDepth;
   const stacks: StackEntry[][] = [];
-  const scheduler = new DporScheduler(options.eventsMax, options.splitDepth ?? SPLIT_DEPTH);
-  const onSplit = (): void => void stacks.push(scheduler.saveSplit(search.machine));
-  const search = new Search(harness, scheduler, { memoryModel: options.memoryModel, onSplit });
-  return { explored: search.run(), stacks };
+  let rest = path.slice(depth);
+  const scheduler = new DporScheduler(eventsMax, depth);
+  const onSplit = (): void => {
+    stacks.push([...scheduler.saveSplit(search.machine), ...rest]);
+    rest = [];
+  };
+  const search = new Search(harness, scheduler, { memoryModel, onSplit });
+  if (path.length > 0) search.resume(scheduler, path.slice(0, depth));
+  const explored = search.run();
+  if (rest.length > 0) throw diverged(`nobody is left to go in step ${depth + 1}`);
+  return { explored, stacks };
+}
+
+/** What is left of a search, in more parts. */
+export function divided(harness: Harness, state: SearchState, options: SplitOptions): Explored {
+  const parts = state.stacks.map((path) => split(harness, options, path));
+  const results = parts.map(({ explored }) => explored);
+  if (state.explored !== undefined) results.unshift(state.explored);
+  const stacks = parts.flatMap((part) => part.stacks);
+  return { explored: merged(results, stacks.length === 0), stacks };
 }
 
 /** Whom `explore` has to work with. */

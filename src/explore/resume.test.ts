@@ -4,7 +4,7 @@ import { DporScheduler, type StackEntry } from "./dpor.js";
 import type { Harness } from "./harness.js";
 import { findHarness } from "./harnesses/index.js";
 import { localRunner } from "./jobs.js";
-import { explore, type SearchState, split } from "./parallel.js";
+import { divided, explore, type SearchState, split } from "./parallel.js";
 import { DivergedError } from "./schedule.js";
 import { Search, type SearchLimits, type SearchResult } from "./search.js";
 
@@ -79,6 +79,30 @@ describe("a search", () => {
     }
     expect(state.explored).toMatchObject({ isComplete: true, executions, pruned });
     expect(state.explored?.goalsReached.toSorted()).toEqual(goalsReached.toSorted());
+  });
+
+  // Of more than a few dozen executions.
+  const long = ["command-queue", "command-queue-full"];
+
+  it.each(long)("of %s that one thread began is gone on with by several", async (name) => {
+    const harness = named(name);
+    const expected = whole(harness);
+    const begun = { explored: undefined, stacks: [[]] };
+    // Enough to be deep in the tree.
+    const one = await exploreHere(harness, begun, { executionsMax: 50 });
+    expect(one.stacks.length).toBe(1);
+    const options = { memoryModel: "tso", eventsMax: EVENTS_MAX } as const;
+    const parts = divided(harness, one, options);
+    expect(parts.stacks.length).toBeGreaterThan(1);
+    // What was divided is divided again, and takes its files as before.
+    const some = await exploreHere(harness, JSON.parse(JSON.stringify(parts)), {
+      executionsMax: 50,
+    });
+    const again = divided(harness, some, options);
+    expect(again.stacks.length).toBeGreaterThan(some.stacks.length);
+    const { explored, stacks } = await exploreHere(harness, again);
+    expect(stacks).toEqual([]);
+    expect(explored).toMatchObject({ isComplete: true, executions: expected.executions });
   });
 
   it("does not end as long as a part of it is left", async () => {
