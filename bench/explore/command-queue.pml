@@ -1,5 +1,5 @@
 /*
- * The lock-less command queue in Promela, access by access as src/drivers/smmuv3/lockless-queue.ts
+ * The lock-less command queue in Promela, access by access as src/drivers/smmuv3/command-queue/lockless-queue.ts
  * makes them: two CPUs that issue LISTS lists of a command and a CMD_SYNC each (completed by MSI), across the
  * wrap, against the hardware that consumes them. What it checks is what the harness
  * `command-queue` checks. Faults are switched on by -DNAME, named after the mutants.

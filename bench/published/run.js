@@ -92,7 +92,7 @@ With 64 threads the SMMU is half idle (fetch-and-add gets twice as much out of i
 for a CMD_SYNC at any time. They wait for those who write commands. Linux puts the queue's indices on a
 line of 64 bytes of their own, but the line before it, in the same 128 bytes, has the words that every
 invalidation reads to learn what the SMMU can do
-([instance-fields.ts](../src/drivers/smmuv3/instance-fields.ts)), and 128 bytes are what a Kunpeng 920
+([instance-fields.ts](../src/drivers/smmuv3/command-queue/instance-fields.ts)), and 128 bytes are what a Kunpeng 920
 keeps coherent. So a CPU that has reserved its slots waits for the line once more, behind all
 compare-exchanges, before it can write its CMD_SYNC; the owner waits for the last of those before it
 may publish; and whoever waits first looks how that is done, in the same line.

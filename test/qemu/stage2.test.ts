@@ -6,7 +6,7 @@ import { eduRead, eduWrite } from "#drivers/edu";
 import { type IommuDevice, IotlbGather, iommuMap, iommuUnmap } from "#iommu";
 import { type Cpu, FRAME_BYTES, FrameAllocator, type Routine } from "#machine";
 import { createLpaeTable, Protection } from "#pagetable";
-import { stage1Cd } from "../../src/drivers/smmuv3/entry-formats.js";
+import { stage1Cd } from "../../src/drivers/smmuv3/entries/entry-formats.js";
 import { missingStage2 } from "../differential/available.js";
 import { type Rig, startRig } from "./rig.js";
 

@@ -12,7 +12,7 @@ import {
 import { type Routine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
 import type { SmmuDomain } from "./domain.js";
-import type { PageRequestPolicy } from "./page-requests.js";
+import type { PageRequestPolicy } from "./faults/page-requests.js";
 import { nvme, PAGE, READ_WRITE, type System, system } from "./testing/driven-model.js";
 
 const BACKING = 2 ** 32;

@@ -24,9 +24,10 @@ import {
   type Stage2Use,
   stage1Ste,
   stage2Ste,
-} from "./entry-formats.js";
-import { ENTRY_WORDS } from "./entry-writer.js";
-import { InvalidationKind } from "./invalidation.js";
+} from "./entries/entry-formats.js";
+import { ENTRY_WORDS } from "./entries/entry-writer.js";
+import { InvalidationKind } from "./invalidation/invalidation.js";
+import { PAGE_LG2 } from "./invalidation/tlb-invalidation.js";
 import {
   ensureCd,
   installSte,
@@ -37,7 +38,6 @@ import {
 } from "./master.js";
 import { asNested, type GuestTranslation, type NestedSmmuDomain } from "./nested.js";
 import { SmmuV3Error } from "./reports.js";
-import { PAGE_LG2 } from "./tlb-invalidation.js";
 
 const BLOCKED: FixedDomain = { kind: "blocked" };
 

@@ -28,12 +28,12 @@ import {
   type RadixTable,
   type TlbHooks,
 } from "#pagetable";
-import { ArrayInvalidation } from "./array-invalidation.js";
 import type { TagAllocator } from "./asid.js";
-import type { DomainInvalidation } from "./domain-invalidation.js";
-import { stage1Cd } from "./entry-formats.js";
-import { InvalidationKind, type SmmuInstance } from "./invalidation.js";
-import { ListInvalidation } from "./list-invalidation.js";
+import { stage1Cd } from "./entries/entry-formats.js";
+import { ArrayInvalidation } from "./invalidation/array-invalidation.js";
+import type { DomainInvalidation } from "./invalidation/domain-invalidation.js";
+import { InvalidationKind, type SmmuInstance } from "./invalidation/invalidation.js";
+import { ListInvalidation } from "./invalidation/list-invalidation.js";
 import type { Master } from "./master.js";
 import type { Features } from "./probe.js";
 import type { SmmuShared } from "./shared.js";

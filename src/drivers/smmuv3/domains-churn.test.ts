@@ -4,9 +4,9 @@ import { type IommuDevice, iommuMap, iommuUnmap } from "#iommu";
 import { assert, type Cpu, type Routine, timedMachine } from "#machine";
 import { Protection } from "#pagetable";
 import { genericArm, machineCosts } from "#platform";
-import { ArrayInvalidation } from "./array-invalidation.js";
-import type { CommandQueue } from "./command-queue.js";
+import type { CommandQueue } from "./command-queue/command-queue.js";
 import type { SmmuDomain } from "./domain.js";
+import { ArrayInvalidation } from "./invalidation/array-invalidation.js";
 import type { MultiInstance } from "./shared.js";
 import {
   BUFFER_IPA,

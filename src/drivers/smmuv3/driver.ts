@@ -31,7 +31,8 @@ import type { PartOfBlock } from "#pagetable";
 import { asOwn } from "./agreement.js";
 import { TagAllocator } from "./asid.js";
 import { attachDevice, attachSubstream, detachSubstream } from "./attach.js";
-import { CommandBatches } from "./command-batch.js";
+import { CommandBatches } from "./command-queue/command-batch.js";
+import { InstanceFields } from "./command-queue/instance-fields.js";
 import type { SmmuDomain } from "./domain.js";
 import {
   allocateDomain,
@@ -40,18 +41,17 @@ import {
   freeVirtual,
   renumberAsid,
 } from "./domains.js";
-import { handleGlobalErrors } from "./gerror.js";
-import { InstanceFields } from "./instance-fields.js";
-import type { SmmuInstance } from "./invalidation.js";
+import { StreamTable } from "./entries/stream-table.js";
+import { handleGlobalErrors } from "./faults/gerror.js";
+import { type PageRequestPolicy, PageRequests } from "./faults/page-requests.js";
+import type { SmmuInstance } from "./invalidation/invalidation.js";
 import { type AttachContext, createMaster, type Master } from "./master.js";
 import type { VirtualSmmu } from "./nested.js";
-import { type PageRequestPolicy, PageRequests } from "./page-requests.js";
 import { type Features, probe } from "./probe.js";
 import { makeQueues, type QueueOptions } from "./queues.js";
 import type { ReportListener, SmmuReport } from "./reports.js";
 import { disable, type ResetTarget, reset } from "./reset.js";
 import { SmmuShared } from "./shared.js";
-import { StreamTable } from "./stream-table.js";
 
 export interface SmmuV3DriverOptions extends QueueOptions {
   readonly name?: string;

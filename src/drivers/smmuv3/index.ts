@@ -1,7 +1,11 @@
-/** The driver of Arm's SMMUv3. */
+/**
+ * The driver of Arm's SMMUv3. In folders of their own: `entries/` (stream table entries, context
+ * descriptors and their tables), `command-queue/`, `invalidation/` (what a domain's changes have
+ * to invalidate, and by which commands), `faults/` (what the SMMU reports). Beside this file are
+ * domains, devices and what brings the SMMU up.
+ */
 
-export { ArrayInvalidation } from "./array-invalidation.js";
-export { CommandBatch, CommandBatches } from "./command-batch.js";
+export { CommandBatch, CommandBatches } from "./command-queue/command-batch.js";
 export {
   type CommandQueue,
   type CommandQueueKind,
@@ -9,15 +13,21 @@ export {
   createCommandQueue,
   type QueueSpinlock,
   type ReservationKind,
-} from "./command-queue.js";
+} from "./command-queue/command-queue.js";
+export type { SyncCompletion } from "./command-queue/sync-completion.js";
 export type { SmmuDomain } from "./domain.js";
 export { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
-export { abortSte, bypassSte, CD_FORMAT, STE_FORMAT, stage1Ste } from "./entry-formats.js";
-export { ENTRY_QUADS, ENTRY_WORDS, type EntryFormat, writeEntry } from "./entry-writer.js";
-export { handleGlobalErrors } from "./gerror.js";
-export { InvalidationKind, InvalidationList, type SmmuInstance } from "./invalidation.js";
+export { abortSte, bypassSte, CD_FORMAT, STE_FORMAT, stage1Ste } from "./entries/entry-formats.js";
+export { ENTRY_QUADS, ENTRY_WORDS, type EntryFormat, writeEntry } from "./entries/entry-writer.js";
+export { handleGlobalErrors } from "./faults/gerror.js";
+export type { PageRequestPolicy } from "./faults/page-requests.js";
+export { ArrayInvalidation } from "./invalidation/array-invalidation.js";
+export {
+  InvalidationKind,
+  InvalidationList,
+  type SmmuInstance,
+} from "./invalidation/invalidation.js";
 export type { GuestCommands, NestedSmmuDomain, VirtualSmmu } from "./nested.js";
-export type { PageRequestPolicy } from "./page-requests.js";
 export type { Features } from "./probe.js";
 export {
   type ReportListener,
@@ -31,4 +41,3 @@ export {
   SmmuShared,
   type SmmuSharedOptions,
 } from "./shared.js";
-export type { SyncCompletion } from "./sync-completion.js";

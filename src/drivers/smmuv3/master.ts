@@ -17,14 +17,14 @@ import {
 } from "#arch/smmuv3";
 import type { IommuDevice, IommuDomain } from "#iommu";
 import type { Cpu, FrameAllocator, Pasid, PhysicalAddress, Routine, StreamId } from "#machine";
-import { CdTable } from "./cd-table.js";
-import { type CommandBatch, makeRoom } from "./command-batch.js";
+import { type CommandBatch, makeRoom } from "./command-queue/command-batch.js";
 import type { SmmuDomain, TaggedInstance } from "./domain.js";
-import { CD_FORMAT, STE_FORMAT } from "./entry-formats.js";
-import { writeEntry } from "./entry-writer.js";
-import { InvalidationList } from "./invalidation.js";
+import { CdTable } from "./entries/cd-table.js";
+import { CD_FORMAT, STE_FORMAT } from "./entries/entry-formats.js";
+import { writeEntry } from "./entries/entry-writer.js";
+import type { StreamTable } from "./entries/stream-table.js";
+import { InvalidationList } from "./invalidation/invalidation.js";
 import type { SmmuShared } from "./shared.js";
-import type { StreamTable } from "./stream-table.js";
 
 /** Requests without a PASID. */
 export const SUBSTREAM_NONE = 0;

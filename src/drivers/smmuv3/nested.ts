@@ -23,10 +23,10 @@ import {
 } from "#arch/smmuv3";
 import type { IommuDevice, NestedDomain } from "#iommu";
 import { assert, type Cpu, type Routine, type StreamId } from "#machine";
-import { makeRoom } from "./command-batch.js";
+import { makeRoom } from "./command-queue/command-batch.js";
 import type { SmmuDomain } from "./domain.js";
-import { addMask, guestSteMask } from "./entry-formats.js";
-import { ENTRY_WORDS } from "./entry-writer.js";
+import { addMask, guestSteMask } from "./entries/entry-formats.js";
+import { ENTRY_WORDS } from "./entries/entry-writer.js";
 import type { AttachContext } from "./master.js";
 import { SmmuV3Error } from "./reports.js";
 

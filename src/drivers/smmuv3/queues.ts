@@ -16,15 +16,15 @@ import {
   type CommandQueueOptions,
   createCommandQueue,
   type IssueListener,
-} from "./command-queue.js";
-import { faultOf, stalledRequestOf } from "./event-queue.js";
-import type { InstanceFields } from "./instance-fields.js";
-import type { PageRequests } from "./page-requests.js";
-import { pageRequestOf } from "./pri-queue.js";
+} from "./command-queue/command-queue.js";
+import type { InstanceFields } from "./command-queue/instance-fields.js";
+import type { SyncCompletion } from "./command-queue/sync-completion.js";
+import { faultOf, stalledRequestOf } from "./faults/event-queue.js";
+import type { PageRequests } from "./faults/page-requests.js";
+import { pageRequestOf } from "./faults/pri-queue.js";
+import { RecordQueue } from "./faults/record-queue.js";
 import type { Features } from "./probe.js";
-import { RecordQueue } from "./record-queue.js";
 import type { ReportListener } from "./reports.js";
-import type { SyncCompletion } from "./sync-completion.js";
 
 /**
  * A queue takes at most 1 MiB, what the kernel can get in one piece with its contiguous memory

@@ -24,12 +24,12 @@ import {
   STRTAB_BASE,
 } from "#arch/smmuv3";
 import { type Cpu, hex, type PhysicalAddress, type Routine } from "#machine";
-import type { CommandSink } from "./command-batch.js";
-import { POLL_TIMEOUT_NS } from "./poll.js";
+import type { CommandSink } from "./command-queue/command-batch.js";
+import { POLL_TIMEOUT_NS } from "./command-queue/poll.js";
+import type { StreamTable } from "./entries/stream-table.js";
+import type { RecordQueue } from "./faults/record-queue.js";
 import type { Features } from "./probe.js";
-import type { RecordQueue } from "./record-queue.js";
 import { SmmuV3Error } from "./reports.js";
-import type { StreamTable } from "./stream-table.js";
 
 /** Time between two looks at a register that acknowledges (readl_relaxed_poll_timeout). */
 const ACKNOWLEDGE_POLL_NS = 1_000;

@@ -5,10 +5,10 @@ import { Access } from "#hardware/smmuv3";
 import { iommuMap, iommuUnmap } from "#iommu";
 import { type Cpu, type Routine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
-import type { CommandQueueKind } from "./command-queue.js";
+import type { CommandQueueKind } from "./command-queue/command-queue.js";
+import type { SyncCompletion } from "./command-queue/sync-completion.js";
 import type { SmmuDomain } from "./domain.js";
 import type { SmmuReport } from "./reports.js";
-import type { SyncCompletion } from "./sync-completion.js";
 import {
   access,
   nvme,

@@ -6,8 +6,8 @@
 
 import { Rcu, SpinLock } from "#machine";
 import { TagAllocator } from "./asid.js";
-import { InvalidationMemory } from "./invalidation-array.js";
-import { PendingSyncs } from "./pending-syncs.js";
+import { PendingSyncs } from "./command-queue/pending-syncs.js";
+import { InvalidationMemory } from "./invalidation/invalidation-array.js";
 
 /**
  * How a domain knows what to invalidate: the array under RCU, or what kernels had before it, a

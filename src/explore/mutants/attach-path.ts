@@ -4,7 +4,7 @@ import type { Mutant } from "./mutant.js";
 
 const ATTACH = "drivers/smmuv3/attach.js";
 const MASTER = "drivers/smmuv3/master.js";
-const ARRAY = "drivers/smmuv3/array-invalidation.js";
+const ARRAY = "drivers/smmuv3/invalidation/array-invalidation.js";
 
 const LEAVE_NOW =
   "yield* leave(cpu, master, SUBSTREAM_NONE, master.domain); master.domain = BLOCKED;";

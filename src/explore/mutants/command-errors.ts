@@ -2,8 +2,8 @@
 
 import type { Mutant } from "./mutant.js";
 
-const HANDLER = "drivers/smmuv3/gerror.js";
-const RING = "drivers/smmuv3/command-ring.js";
+const HANDLER = "drivers/smmuv3/faults/gerror.js";
+const RING = "drivers/smmuv3/command-queue/command-ring.js";
 
 const ACKNOWLEDGE = "yield* cpu.writeRegister32(base + Register.GERRORN, errors);";
 const SKIP =

@@ -2,10 +2,10 @@
 
 import type { Mutant } from "./mutant.js";
 
-const QUEUE = "drivers/smmuv3/lockless-queue.js";
-const RESERVATION = "drivers/smmuv3/reservation.js";
-const LOCK = "drivers/smmuv3/queue-lock.js";
-const COMPLETION = "drivers/smmuv3/sync-completion.js";
+const QUEUE = "drivers/smmuv3/command-queue/lockless-queue.js";
+const RESERVATION = "drivers/smmuv3/command-queue/reservation.js";
+const LOCK = "drivers/smmuv3/command-queue/queue-lock.js";
+const COMPLETION = "drivers/smmuv3/command-queue/sync-completion.js";
 
 export const commandQueueMutants: readonly Mutant[] = [
   {

@@ -2,7 +2,7 @@
 
 import type { Mutant } from "./mutant.js";
 
-const WRITER = "drivers/smmuv3/entry-writer.js";
+const WRITER = "drivers/smmuv3/entries/entry-writer.js";
 
 export const entryMutants: readonly Mutant[] = [
   {

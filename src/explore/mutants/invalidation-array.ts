@@ -2,8 +2,8 @@
 
 import type { Mutant } from "./mutant.js";
 
-const ARRAY = "drivers/smmuv3/array-invalidation.js";
-const VERSIONS = "drivers/smmuv3/invalidation-array.js";
+const ARRAY = "drivers/smmuv3/invalidation/array-invalidation.js";
+const VERSIONS = "drivers/smmuv3/invalidation/invalidation-array.js";
 const RCU = "machine/rcu.js";
 
 export const invalidationMutants: readonly Mutant[] = [

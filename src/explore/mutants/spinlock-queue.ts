@@ -2,8 +2,8 @@
 
 import type { Mutant } from "./mutant.js";
 
-const QUEUE = "drivers/smmuv3/spinlock-queue.js";
-const BATCH = "drivers/smmuv3/command-batch.js";
+const QUEUE = "drivers/smmuv3/command-queue/spinlock-queue.js";
+const BATCH = "drivers/smmuv3/command-queue/command-batch.js";
 
 const TAKE_NUMBER = "this.#syncNumber = (this.#syncNumber + 1) >>> 0;";
 const LOCK_FOR_SYNC =

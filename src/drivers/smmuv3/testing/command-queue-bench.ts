@@ -8,8 +8,12 @@ import { expect } from "vitest";
 import { COMMAND_BYTES, COMMAND_WORDS, Opcode, REGISTERS_BYTES, Register } from "#arch/smmuv3";
 import type { Cpu, Machine, Routine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
-import { BATCH_COMMANDS, CommandBatches } from "../command-batch.js";
-import { type CommandQueue, type CommandQueueKind, createCommandQueue } from "../command-queue.js";
+import { BATCH_COMMANDS, CommandBatches } from "../command-queue/command-batch.js";
+import {
+  type CommandQueue,
+  type CommandQueueKind,
+  createCommandQueue,
+} from "../command-queue/command-queue.js";
 import type { SmmuReport } from "../reports.js";
 import { StubSmmu } from "./stub-smmu.js";
 

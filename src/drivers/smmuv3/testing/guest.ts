@@ -7,7 +7,7 @@ import { CD_BYTES, S1Dss, S1Fmt } from "#arch/smmuv3";
 import type { IotlbGather } from "#iommu";
 import { type Machine, type Routine, sequentialMachine } from "#machine";
 import { createLpaeTable, type LpaeTable } from "#pagetable";
-import { stage1Cd, stage1Ste } from "../entry-formats.js";
+import { stage1Cd, stage1Ste } from "../entries/entry-formats.js";
 
 /** Where the guest's memory is mapped one to one. */
 export const GUEST_FIRST = 0x1_0000_0000;

@@ -5,9 +5,9 @@
 
 import { COMMAND_WORDS, type Command, decodeCommand } from "#arch/smmuv3";
 import type { Cpu, Routine } from "#machine";
-import { type CommandBatch, CommandBatches } from "../command-batch.js";
-import type { CommandQueue, SyncTicket } from "../command-queue.js";
-import type { SmmuInstance } from "../invalidation.js";
+import { type CommandBatch, CommandBatches } from "../command-queue/command-batch.js";
+import type { CommandQueue, SyncTicket } from "../command-queue/command-queue.js";
+import type { SmmuInstance } from "../invalidation/invalidation.js";
 
 export interface LoggedList {
   readonly cpuId: number;

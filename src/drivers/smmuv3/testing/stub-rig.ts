@@ -13,7 +13,7 @@ import {
   sequentialMachine,
 } from "#machine";
 import { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "../driver.js";
-import { ENTRY_WORDS } from "../entry-writer.js";
+import { ENTRY_WORDS } from "../entries/entry-writer.js";
 import { SmmuShared } from "../shared.js";
 import { StubSmmu } from "./stub-smmu.js";
 

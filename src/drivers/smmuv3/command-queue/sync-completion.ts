@@ -20,10 +20,10 @@ import {
   pollRegister32,
   type Routine,
 } from "#machine";
+import type { ReportListener } from "../reports.js";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRing } from "./command-ring.js";
 import { POLL_TIMEOUT_NS } from "./poll.js";
-import type { ReportListener } from "./reports.js";
 
 /** Returned in place of an index when the time was up. */
 export const TIMED_OUT = -1;

@@ -29,9 +29,9 @@ import {
   type Routine,
   type StreamId,
 } from "#machine";
+import { SmmuV3Error } from "../reports.js";
 import { abortSte } from "./entry-formats.js";
 import { ENTRY_QUADS } from "./entry-writer.js";
-import { SmmuV3Error } from "./reports.js";
 
 /** Level-1 descriptors at most: 1 MiB of them (STRTAB_MAX_L1_ENTRIES). */
 const L1_ENTRIES_LG2_MAX = 17;

@@ -18,7 +18,7 @@ import {
   type PageResponseCode,
 } from "#iommu";
 import { assert, type Cpu, type Routine, type StreamId } from "#machine";
-import type { CommandSink } from "./command-batch.js";
+import type { CommandSink } from "../command-queue/command-batch.js";
 
 /** What becomes of requests over PCI. */
 export type PageRequestPolicy = "deny" | "handle";

@@ -9,6 +9,8 @@
  */
 
 import { assert, type Cpu, type Iova, RcuPointer, type Routine } from "#machine";
+import type { SyncSet } from "../command-queue/pending-syncs.js";
+import type { SmmuShared } from "../shared.js";
 import type { DomainInvalidation } from "./domain-invalidation.js";
 import {
   compareInvalidations,
@@ -24,8 +26,6 @@ import {
   purgeInvalidations,
   unrefInvalidations,
 } from "./invalidation-array.js";
-import type { SyncSet } from "./pending-syncs.js";
-import type { SmmuShared } from "./shared.js";
 import { appendInvalidation, appendWholeTag } from "./tlb-invalidation.js";
 
 /** What the arrays of all domains share. */

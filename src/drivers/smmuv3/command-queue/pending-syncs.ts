@@ -4,8 +4,8 @@
  */
 
 import { assert, type Cpu } from "#machine";
+import type { SmmuInstance } from "../invalidation/invalidation.js";
 import type { SyncTicket } from "./command-queue.js";
-import type { SmmuInstance } from "./invalidation.js";
 
 export class SyncSet {
   readonly smmus: SmmuInstance[] = [];

@@ -4,8 +4,6 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { COMMAND_WORDS, Opcode } from "#arch/smmuv3";
 import { type Routine, sequentialMachine, timedMachine } from "#machine";
-import { BATCH_COMMANDS } from "./command-batch.js";
-import type { CommandQueueKind } from "./command-queue.js";
 import {
   bench,
   checkInOrder,
@@ -15,7 +13,9 @@ import {
   KINDS,
   plansFor,
   play,
-} from "./testing/command-queue-bench.js";
+} from "../testing/command-queue-bench.js";
+import { BATCH_COMMANDS } from "./command-batch.js";
+import type { CommandQueueKind } from "./command-queue.js";
 
 describe("every kind of command queue", () => {
   const settings = fc.record({

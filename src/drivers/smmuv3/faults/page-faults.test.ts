@@ -20,9 +20,9 @@ import {
 } from "#iommu";
 import { type Cpu, type Machine, type Routine, sequentialMachine, timedMachine } from "#machine";
 import { genericArm, machineCosts } from "#platform";
-import type { SmmuDomain } from "./domain.js";
-import { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "./driver.js";
-import type { SmmuReport } from "./reports.js";
+import type { SmmuDomain } from "../domain.js";
+import { createSmmuV3Driver, type SmmuV3Driver, type SmmuV3DriverOptions } from "../driver.js";
+import type { SmmuReport } from "../reports.js";
 import {
   access,
   BASE,
@@ -31,8 +31,8 @@ import {
   READ_WRITE,
   type System,
   system,
-} from "./testing/driven-model.js";
-import { StubSmmu } from "./testing/stub-smmu.js";
+} from "../testing/driven-model.js";
+import { StubSmmu } from "../testing/stub-smmu.js";
 
 const accelerator: IommuDevice = { ...nvme, canStall: true };
 const BACKING = 2 ** 32;

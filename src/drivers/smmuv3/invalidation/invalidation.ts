@@ -6,8 +6,8 @@
  */
 
 import { assert } from "#machine";
-import type { CommandSink } from "./command-batch.js";
-import type { InstanceFields } from "./instance-fields.js";
+import type { CommandSink } from "../command-queue/command-batch.js";
+import type { InstanceFields } from "../command-queue/instance-fields.js";
 
 /** What invalidations need of one SMMU. Instances are ordered by `index`, each of its own. */
 export interface SmmuInstance extends CommandSink {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { sequentialMachine } from "#machine";
-import { type InvalidationScheme, SmmuShared } from "./shared.js";
-import { STUB_BASE, StubRig } from "./testing/stub-rig.js";
+import { type InvalidationScheme, SmmuShared } from "../shared.js";
+import { STUB_BASE, StubRig } from "../testing/stub-rig.js";
 
 const PAGE = 4096;
 

@@ -10,10 +10,10 @@ import {
   timedMachine,
 } from "#machine";
 import { genericArm, machineCosts } from "#platform";
+import { type MultiInstance, SmmuShared } from "../shared.js";
+import { type RecordedInstance, recordedInstance } from "../testing/recording-queue.js";
 import { ArrayInvalidation } from "./array-invalidation.js";
 import { InvalidationKind, InvalidationList, type SmmuInstance } from "./invalidation.js";
-import { type MultiInstance, SmmuShared } from "./shared.js";
-import { type RecordedInstance, recordedInstance } from "./testing/recording-queue.js";
 
 const { s1Asid, s2Vmid, s2VmidS1Clear, ats, atsFull } = InvalidationKind;
 const PAGE = 4096;

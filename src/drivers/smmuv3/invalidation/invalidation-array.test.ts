@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Machine, sequentialMachine } from "#machine";
-import { CommandBatches } from "./command-batch.js";
-import type { CommandQueue } from "./command-queue.js";
+import { CommandBatches } from "../command-queue/command-batch.js";
+import type { CommandQueue } from "../command-queue/command-queue.js";
 import {
   compareInvalidations,
   type Invalidation,

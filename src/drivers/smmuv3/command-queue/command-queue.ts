@@ -14,11 +14,11 @@ import {
   type Routine,
   type Step,
 } from "#machine";
+import type { ReportListener } from "../reports.js";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRingOptions } from "./command-ring.js";
 import type { InstanceFields } from "./instance-fields.js";
 import { LocklessQueue } from "./lockless-queue.js";
-import type { ReportListener } from "./reports.js";
 import { SpinlockQueue } from "./spinlock-queue.js";
 import type { SyncCompletion } from "./sync-completion.js";
 

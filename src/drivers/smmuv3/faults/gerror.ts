@@ -18,8 +18,8 @@ import {
   SyncSignal,
 } from "#arch/smmuv3";
 import { type Cpu, type PhysicalAddress, type Routine, Work } from "#machine";
-import type { CommandQueue } from "./command-queue.js";
-import type { ReportListener } from "./reports.js";
+import type { CommandQueue } from "../command-queue/command-queue.js";
+import type { ReportListener } from "../reports.js";
 
 const COMMAND_ERROR_NAMES = new Map<number, string>([
   [CommandError.none, "no error"],

@@ -27,7 +27,7 @@ import {
   ttlOfLeaf,
 } from "#arch/smmuv3";
 import type { Cpu, Iova, Routine } from "#machine";
-import { BATCH_COMMANDS, type CommandBatch, makeRoom } from "./command-batch.js";
+import { BATCH_COMMANDS, type CommandBatch, makeRoom } from "../command-queue/command-batch.js";
 import { type Invalidation, InvalidationKind, type SmmuInstance } from "./invalidation.js";
 
 /** The CPUs' page size, which decides the granule that the kernel asks for. */

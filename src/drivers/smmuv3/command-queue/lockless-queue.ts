@@ -22,6 +22,7 @@ import {
   type Routine,
   type Step,
 } from "#machine";
+import type { ReportListener } from "../reports.js";
 import type { CommandBatch } from "./command-batch.js";
 import type {
   CommandQueue,
@@ -33,7 +34,6 @@ import { CommandRing } from "./command-ring.js";
 import type { InstanceFields } from "./instance-fields.js";
 import { QueueLock } from "./queue-lock.js";
 import { QueueRoom } from "./queue-room.js";
-import type { ReportListener } from "./reports.js";
 import { CompareExchange, FetchAdd, type Reservation } from "./reservation.js";
 import {
   buildMsiSync,

@@ -4,8 +4,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { COMMAND_WORDS } from "#arch/smmuv3";
 import { type Routine, sequentialMachine, timedMachine } from "#machine";
+import { bench, costs, issueList, plansFor, play } from "../testing/command-queue-bench.js";
 import { BATCH_COMMANDS, CommandBatches } from "./command-batch.js";
-import { bench, costs, issueList, plansFor, play } from "./testing/command-queue-bench.js";
 
 describe("the lock-less command queue", () => {
   it("delivers every list once, whole and in its CPU's order, on the sequential machine", () => {

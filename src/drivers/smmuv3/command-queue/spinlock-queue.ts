@@ -24,6 +24,7 @@ import {
   SpinLock,
   TicketLock,
 } from "#machine";
+import type { ReportListener } from "../reports.js";
 import type { CommandBatch } from "./command-batch.js";
 import type {
   CommandQueue,
@@ -33,7 +34,6 @@ import type {
   SyncTicket,
 } from "./command-queue.js";
 import { CommandRing } from "./command-ring.js";
-import type { ReportListener } from "./reports.js";
 import {
   buildMsiSync,
   buildSync,

@@ -5,10 +5,10 @@
  */
 
 import type { Cpu, Routine } from "#machine";
+import type { ReportListener } from "../reports.js";
 import type { CommandBatch } from "./command-batch.js";
 import type { CommandRing } from "./command-ring.js";
 import type { QueueLock } from "./queue-lock.js";
-import type { ReportListener } from "./reports.js";
 import type { Reservation } from "./reservation.js";
 
 export class QueueRoom {

@@ -3,9 +3,9 @@ import { describe, expect, it } from "vitest";
 import { type Command, Register } from "#arch/smmuv3";
 import { IotlbGather } from "#iommu";
 import { type Cpu, type Routine, sequentialMachine } from "#machine";
-import type { SmmuDomain } from "./domain.js";
-import { createSmmuV3Driver } from "./driver.js";
-import { StubSmmu } from "./testing/stub-smmu.js";
+import type { SmmuDomain } from "../domain.js";
+import { createSmmuV3Driver } from "../driver.js";
+import { StubSmmu } from "../testing/stub-smmu.js";
 
 const PAGE = 4096;
 const BLOCK = 2 ** 21;
