@@ -14,7 +14,9 @@ export function whyText(cpus: number, results: readonly SimulationResult[]): str
   );
   const purposes = new Set(runs.flatMap(({ why }) => Object.keys(why.purposes)));
   const largest = (purpose: string): number =>
-    Math.max(...runs.map(({ result, why }) => (why.purposes[purpose] ?? 0) / result.count));
+    Math.max(
+      ...runs.map(({ result, why }) => (why.purposes[purpose] ?? 0) / Math.max(1, result.count)),
+    );
   const table = new Table({
     head: [
       `${cpus} CPU${cpus === 1 ? "" : "s"}: ns each`,
@@ -57,7 +59,7 @@ function ratio(some: number, count: number): string {
 function linesText({ mode, count }: SimulationResult, { lines }: WhyReport): string {
   const shown = lines.slice(0, LINES_SHOWN).map(({ name, transfers, ns }) => {
     const eachNs = thousands(ns / transfers);
-    return `${name} (${(transfers / count).toFixed(2)} of ${eachNs} ns)`;
+    return `${name} (${ratio(transfers, count)} of ${eachNs} ns)`;
   });
   return `${mode}: lines fetched per request: ${shown.length === 0 ? "none" : shown.join(", ")}`;
 }

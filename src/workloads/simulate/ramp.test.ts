@@ -49,5 +49,8 @@ it("a load that never becomes steady, or completes nothing, is measured in the e
   const latNs = (atNs: number): number => atNs;
   expect(rampOf({ ...CONSTANT, latNs })).toBe(20e6);
   expect(rampOf({ ...CONSTANT, latNs, runtimeNs: 50e6 })).toBe(80e6);
+  // A ramp of 320 ms would be more than a fifth of the second.
+  expect(rampOf({ ...CONSTANT, latNs, runtimeNs: 1e9 })).toBe(160e6);
+  expect(rampOf({ ...CONSTANT, latNs, runtimeNs: 2e9 })).toBe(320e6);
   expect(rampOf({ ...CONSTANT, perUs: () => 0 })).toBe(20e6);
 });

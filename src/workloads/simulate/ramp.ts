@@ -15,9 +15,14 @@ const FIRST_NS = 1.25e6;
 /** No ramp is shorter, and in lazy mode none ends before the flush timer (10 ms) has come twice. */
 const LEAST_NS = 5e6;
 const LAZY_LEAST_NS = 20e6;
-/** A load that does not become steady is measured as it is: its interval tells. */
+/**
+ * A load that does not become steady is measured as it is: its interval tells. Up to then a short
+ * run may take three times as long, one of a second no more than a fifth longer.
+ */
 const MOST_NS = 20e6;
-const MOST_RUNTIMES = 2;
+const SHORT_MOST_NS = 160e6;
+const SHORT_RUNTIMES = 2;
+const LONG_RUNTIMES = 0.2;
 /** What two stretches of a steady load may differ by: more than media times' jitter leaves. */
 const ALIKE = 0.05;
 /** Times that the last half has room for a request, one after the other. */
@@ -41,7 +46,8 @@ export class Ramp {
   constructor(beganNs: number, mode: Mode, runtimeNs: number) {
     this.#beganNs = beganNs;
     this.#leastNs = mode === "lazy" ? LAZY_LEAST_NS : LEAST_NS;
-    this.#mostNs = Math.max(MOST_NS, MOST_RUNTIMES * runtimeNs);
+    const shortNs = Math.min(SHORT_MOST_NS, SHORT_RUNTIMES * runtimeNs);
+    this.#mostNs = Math.max(MOST_NS, shortNs, LONG_RUNTIMES * runtimeNs);
   }
 
   /** When it is to be looked at. */
