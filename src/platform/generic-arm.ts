@@ -21,7 +21,9 @@ export const genericArm: Profile = {
     cpu: {
       hitNs: ns(1, assumed("L1 hit of 3 to 4 cycles at 2.6 to 3 GHz")),
       clusterTransferNs: ns(25, assumed("L2 to L2 within a cluster over its shared L3 tag")),
-      socketTransferNs: ns(60, assumed("cache to cache over a mesh of 64 cores, mid distance")),
+      // Undisturbed, within a socket: 47 and 46 ns on Graviton 2 and 3 (core-to-core-latency, N.
+      // Viennot), 30 to 60 on Graviton 4, and 139 between its sockets (Chips and Cheese, 2024).
+      socketTransferNs: ns(60, assumed("over a mesh of 64 cores, several of which ask for a line")),
       remoteTransferNs: ns(170, assumed("socket to socket link round trip of 2019 to 2023 parts")),
       memoryNs: ns(90, assumed("DRAM latency of an 8-channel DDR4 server under light load")),
       atomicNs: ns(5, assumed("LSE atomic on an owned line, acquire and release")),

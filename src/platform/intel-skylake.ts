@@ -8,7 +8,8 @@ import { extendProfile } from "./extend.js";
 import { genericArm } from "./generic-arm.js";
 import { assumed, count, ns, quoted } from "./quantity.js";
 
-const MESH = "core to core over the mesh of an Skylake-SP, as latency tools report it: 50 to 60 ns";
+/** github.com/nviennot/core-to-core-latency: medians of messages that nobody disturbs. */
+const MESSAGES = "core-to-core-latency (N. Viennot), two Xeon Platinum 8275CL (Cascade Lake)";
 
 export const intelSkylake = extendProfile(genericArm, {
   name: "intel-skylake",
@@ -18,11 +19,14 @@ export const intelSkylake = extendProfile(genericArm, {
   },
   machine: {
     cpu: {
-      hitNs: ns(1.3, assumed("L1 hit of 4 to 5 cycles at 3 GHz")),
+      hitNs: ns(1.3, assumed("L1 hit of 4 cycles (AnandTech, 2017) at 3 GHz")),
       clusterTransferNs: ns(25, assumed("no cores share an L2: only a line that left L1 and L2")),
-      socketTransferNs: ns(55, assumed(MESH)),
-      remoteTransferNs: ns(130, assumed("modified line of the other socket over UPI")),
-      memoryNs: ns(85, assumed("DDR4-2666, idle latency")),
+      socketTransferNs: ns(47, quoted(`${MESSAGES}: 47 ns within a socket`)),
+      remoteTransferNs: ns(134, quoted(`${MESSAGES}: 134 ns between sockets`)),
+      memoryNs: ns(
+        90,
+        quoted("AnandTech, 'Skylake-EP vs AMD EPYC 7000', 2017: 89 to 91 ns with DDR4-2666"),
+      ),
       atomicNs: ns(6, assumed("lock-prefixed operation on an owned line: about 18 cycles")),
       fullFenceNs: ns(8, assumed("lock add on the stack: what smp_mb() is on x86")),
       orderFenceNs: ns(0, assumed("x86 orders stores by itself: a barrier of the compiler only")),
