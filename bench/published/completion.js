@@ -41,8 +41,8 @@ ${lines.join("\n")}
 *Blocking* is what drivers without MSIs did up to Linux 5.3: nobody else can queue a command while one
 CPU waits. Published (A06): polling CMDQ_CONS in place of the MSI gave netperf on this machine 10 % more
 with one thread and 8 % more with 16. Ours, of unmaps alone: ${polled[0]} with one CPU, ${polled[2]} with
-16. In the model a poll is a register read across the mesh and the MSI's word a line that the SMMU
-writes; that the poll is the faster one, as A06 says of an empty queue too, the profile does not show.
+16, although a CMD_SYNC in an empty queue is polled sooner than its MSI is seen here, too (A06-02): behind
+an invalidation most looks are too early, and the one that is not is half a read late on average.
 `;
 }
 
