@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { Register } from "#arch/smmuv3";
 import { FRAME_BYTES, type Machine, sequentialMachine } from "#machine";
 import { createSmmuV3, type SmmuV3 } from "./model.js";
-import { Access, TranslationStatus } from "./transaction.js";
+import { Access, TranslationStatus } from "./translation/transaction.js";
 
 // RAM, SMMU registers and observed translations of a real Linux guest on QEMU's SMMUv3: nothing
 // in there was written by this project, so a layout that is wrong in `arch/` shows here.

@@ -12,7 +12,7 @@ import {
 } from "#arch/smmuv3";
 import type { Interrupt } from "#machine";
 import { Testbed } from "./testing/testbed.js";
-import { TranslationStatus } from "./transaction.js";
+import { TranslationStatus } from "./translation/transaction.js";
 
 type Encoder = (out: Uint32Array, at: number) => void;
 const sync: Encoder = (out, at) => encodeSync(out, at, 0);

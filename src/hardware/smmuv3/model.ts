@@ -7,24 +7,24 @@
 
 import type { AtsPort } from "#hardware/bus";
 import type { Agent, Iova, Machine, Pasid, PhysicalAddress, Routine, StreamId } from "#machine";
-import { AtcInvalidations } from "./atc-invalidations.js";
-import { AtsInterface } from "./ats.js";
 import { type AddressTest, Bus } from "./bus.js";
+import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./caches/iotlb.js";
 import { capabilitiesWith, type SmmuV3Capabilities } from "./capabilities.js";
-import { CommandConsumer, type CommandObserver } from "./commands.js";
-import { ConfigurationCache } from "./configuration.js";
-import { EventQueue } from "./event-queue.js";
+import { AtcInvalidations } from "./commands/atc-invalidations.js";
+import { CommandConsumer, type CommandObserver } from "./commands/commands.js";
+import { ConfigurationCache } from "./configuration/configuration.js";
 import { FaultInjection } from "./fault-injection.js";
 import { type InterruptLines, Interrupts } from "./interrupts.js";
-import { DEFAULT_IOTLB, Iotlb, type IotlbShape } from "./iotlb.js";
-import { PriQueue } from "./pri-queue.js";
 import { RegisterFile } from "./register-file.js";
-import { StallBuffer } from "./stalls.js";
+import { EventQueue } from "./reports/event-queue.js";
+import { PriQueue } from "./reports/pri-queue.js";
+import { StallBuffer } from "./reports/stalls.js";
 import { newStatistics, type SmmuV3Statistics } from "./statistics.js";
 import { DEFAULT_TIMING, type SmmuV3Timing } from "./timing.js";
-import { Transaction, type TranslationStatus } from "./transaction.js";
-import { Translator } from "./translate.js";
-import type { WalkParts } from "./walk.js";
+import { AtsInterface } from "./translation/ats.js";
+import { Transaction, type TranslationStatus } from "./translation/transaction.js";
+import { Translator } from "./translation/translate.js";
+import type { WalkParts } from "./translation/walk.js";
 
 export interface SmmuV3Options {
   readonly name?: string;

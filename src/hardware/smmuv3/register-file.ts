@@ -39,7 +39,7 @@ import {
   idr5Of,
   type SmmuV3Capabilities,
 } from "./capabilities.js";
-import { EVENT_OFFSETS, OutputRegisters, PRI_OFFSETS } from "./output-registers.js";
+import { EVENT_OFFSETS, OutputRegisters, PRI_OFFSETS } from "./reports/output-registers.js";
 
 /** Incoming shareability; bypass is on at reset (QEMU's value too). */
 const GBPA_RESET = 1 << GBPA.SHCFG.shift;

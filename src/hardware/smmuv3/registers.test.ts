@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { CR0, deposit, extract, GBPA, getField, IDR0, IDR1, Register } from "#arch/smmuv3";
 import { FULL_CAPABILITIES } from "./capabilities.js";
 import { COMMANDS, QUEUE_LG2, REGISTERS, Testbed } from "./testing/testbed.js";
-import { Access, TranslationStatus } from "./transaction.js";
+import { Access, TranslationStatus } from "./translation/transaction.js";
 
 const on = (...fields: (keyof typeof CR0)[]) =>
   fields.reduce((sum, name) => sum | deposit(CR0[name], 1), 0);

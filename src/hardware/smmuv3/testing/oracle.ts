@@ -4,7 +4,7 @@
  * model's walks in it.
  */
 
-import { Access } from "../transaction.js";
+import { Access } from "../translation/transaction.js";
 
 export interface Regime {
   readonly granuleLg2: number;

@@ -1,8 +1,8 @@
 /** Testbeds with a stage 2, and outcomes in the words of the oracle. */
 
 import { STALL_MODEL_STALL_AND_TERMINATE } from "#arch/smmuv3";
-import type { Transaction } from "../transaction.js";
-import { TranslationStatus } from "../transaction.js";
+import type { Transaction } from "../translation/transaction.js";
+import { TranslationStatus } from "../translation/transaction.js";
 import type { Expected, Memory, Stage2Regime } from "./oracle.js";
 import { type SteFields, Testbed } from "./testbed.js";
 

@@ -23,7 +23,7 @@ import {
 } from "#arch/smmuv3";
 import { type Machine, sequentialMachine } from "#machine";
 import { createSmmuV3, type SmmuV3, type SmmuV3Options } from "../model.js";
-import { type Transaction, TranslationStatus } from "../transaction.js";
+import { type Transaction, TranslationStatus } from "../translation/transaction.js";
 
 export const REGISTERS = 0x0900_0000;
 export const STREAM_TABLE = 0x1000_0000;
