@@ -1,12 +1,14 @@
 /** `iommukit check` as its users meet it: verdicts, files, and searches that are cut short. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   type Ended,
   expectRefusal,
   interruptWhen,
   iommukit,
+  root,
   scratch,
   start,
   together,
@@ -97,6 +99,40 @@ describe("iommukit check", () => {
     expect(other.stderr).toMatch(/^iommukit: .*breaks another rule than the saved one .*\n$/);
   });
 
+  it("says of a harness that does not see a fault that it does not", () => {
+    const other = ["check", "rcu-call", "--memory-model", "sc", "--mutant", mutant];
+    const { code, stdout } = iommukit(other);
+    expect(stdout).toMatch(/: clean and complete, owner-takes-no-turn is not found; /);
+    expect(code).toBe(0);
+  });
+
+  it("walks the same ways from the same seed, and others from another", () => {
+    const walked = (seed: string): object => {
+      const walks = ["--seed", seed, "--executions", "200", "--json", "--save", inFolder("w.json")];
+      const { stdout } = iommukit(["check", "command-queue", "--memory-model", "tso", ...walks]);
+      const [report] = JSON.parse(stdout).reports;
+      return { ...report, seconds: 0 };
+    };
+    const first = walked("1");
+    expect(walked("1")).toEqual(first);
+    // The same number of walks, of another number of steps.
+    expect(walked("2")).not.toEqual(first);
+  });
+
+  it("reports in JSON what the documentation lists", () => {
+    const text = readFileSync(join(root, "docs/concurrency/README.md"), "utf8");
+    const table = text.split("Each of `reports` has")[1].split("\n\n")[1];
+    const first = table.split("\n").map((row) => row.split("|")[1]);
+    const documented = [...first.join().matchAll(/`(\w+)`/g)].map(([, name]) => name);
+    // Of what was found there is no bound, which JSON leaves out.
+    const expected = documented.filter((name) => name !== "preemptionsMax");
+    const file = inFolder("json.json");
+    const { stdout } = iommukit(["check", "--mutant", mutant, "--json", "--save", file]);
+    const { reports, ...others } = JSON.parse(stdout);
+    expect(others).toEqual({ mutant });
+    expect(Object.keys(reports[0]).sort()).toEqual(expected.sort());
+  });
+
   it("never calls a search clean that was cut short", () => {
     const { code, stdout } = iommukit(["check", "command-queue-laps", "--executions", "10"]);
     expect(stdout).toMatch(/not complete, nothing found so far/);
@@ -132,6 +168,18 @@ describe("a search that Ctrl-C ends", () => {
     expect(report.executions + report.pruned).toBeGreaterThanOrEqual(counted + 100);
   });
 
+  it("has printed as JSON what was found before", async () => {
+    // The fault is none of the second harness's, whose search is a long one.
+    const names = ["rcu-call", "command-queue-two-lists", "--mutant", "freed-at-once"];
+    const child = start(["check", ...names, "--json"], { cwd: folder });
+    const isFound = (): boolean => existsSync(inFolder("rcu-call.counterexample.json"));
+    const { code, stdout, stderr } = await interruptWhen(child, isFound);
+    const { reports } = JSON.parse(stdout);
+    expect(reports).toEqual([expect.objectContaining({ verdict: "violation" })]);
+    expect(stderr).toMatch(/^iommukit: stopped; /);
+    expect(code).toBe(130);
+  });
+
   it("says without --state what would have kept it", async () => {
     // Its first search is over at once: its line tells that it is at work.
     const child = start(["check", "rcu-call", "command-queue-two-lists"]);
@@ -153,6 +201,10 @@ describe("iommukit check refuses, in one line and without a search", () => {
     [["check", "--mutant", "none"], /no mutant is called "none"/],
     [["check", "--seed", "1", "--bound", "1"], /give one/],
     [["check", "--executions", "many"], /whole number/],
+    [["check", "--executions", "0"], /whole number from 1/],
+    [["check", "--seconds", "0"], /whole number from 1/],
+    // The second counterexample would replace the first.
+    [["check", "rcu-call", "rcu-synchronize", "--save", "s.json"], /--save is of one .* name one/],
     [["check", "--workers", "0"], /--workers .* from 1 to 256/],
     [["check", "--workers", "2", "--twice"], /--workers goes with none of/],
     [["check", "--replay", "/no/such/file"], /cannot be read/],
@@ -164,7 +216,10 @@ describe("iommukit check refuses, in one line and without a search", () => {
     [["check", "rcu-call", "--state", "all.json"], /name one harness and --memory-model/],
     [[...one, "--state", "/no/such/folder/s.json"], /--state: cannot write .* \(ENOENT\)/],
     [[...one, "--state", "/dev/null"], /no JSON/],
-    [["check", "--save", "/no/such/folder/s.json"], /--save: cannot write .* \(ENOENT\)/],
+    [
+      ["check", "rcu-call", "--save", "/no/such/folder/s.json"],
+      /--save: cannot write .* \(ENOENT\)/,
+    ],
   ];
   const ended = together(
     refusals.map(([args]) => args),
@@ -221,6 +276,14 @@ describe("iommukit check refuses, in one line and without a search", () => {
     const text = readFileSync(inFolder("short.json"), "utf8");
     const other = ["check", "rcu-synchronize", "--memory-model", "sc", ...state];
     expectRefusal(iommukit(other), /is a search of rcu-call with --memory-model sc and no mutant/);
+    const goals = put(
+      "goals.json",
+      text.replace(/"goalsMissed": \[[^\]]*\]/, '"goalsMissed": ["x"]'),
+    );
+    expectRefusal(
+      iommukit([...one, "--state", goals]),
+      /goals\.json: the goals of rcu-call are others/,
+    );
     const changed = text.replaceAll(/"chosen": "[^"]*"/g, '"chosen": "nobody"');
     const damaged = put("changed.json", changed);
     const says = /changed\.json: what was saved does not fit: nobody here is called "nobody"/;

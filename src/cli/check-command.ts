@@ -50,8 +50,9 @@ const TOLD: ReadonlySet<string> = new Set([
 /** More threads than any host has cores. */
 const WORKERS_MAX = 256;
 
-/** Executions, preemptions, seconds, a seed: as many as 32 bits count. */
+/** Preemptions, a seed; executions, seconds: as many as 32 bits count. */
 const parseNumber = (text: string): number => parseCount(text, 0, 2 ** 32 - 1);
+const parseLimit = (text: string): number => parseCount(text, 1, 2 ** 32 - 1);
 
 export function defineCheck(command: Command, setExitCode: (code: number) => void): void {
   command
@@ -66,8 +67,8 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
     .option("--mutant <name>", "put a named fault into the code, which must be found")
     .option("--bound <n>", "only schedules with at most so many preemptions", parseNumber)
     .option("--seed <n>", "random walks from this seed instead of a complete search", parseNumber)
-    .option("--executions <n>", `stop after so many (random walks: ${WALKS})`, parseNumber)
-    .option("--seconds <n>", "stop after so many seconds per harness and model", parseNumber)
+    .option("--executions <n>", `stop after so many (random walks: ${WALKS})`, parseLimit)
+    .option("--seconds <n>", "stop after so many seconds per harness and model", parseLimit)
     .option("--deep", "the large harnesses, too")
     .option("--workers <n>", "explore on so many threads", (text) =>
       parseCount(text, 1, WORKERS_MAX),
@@ -150,7 +151,12 @@ async function checkAll(
   if (flags.state !== undefined && !isOne) {
     throw new UsageError("--state is of one search; name one harness and --memory-model");
   }
-  if (flags.save !== undefined) new WholeFile("--save", flags.save).discard();
+  if (flags.save !== undefined) {
+    if (searches.length > 1) {
+      throw new UsageError("--save is of one counterexample; name one harness");
+    }
+    new WholeFile("--save", flags.save).discard();
+  }
   const searchFlags = { ...flags, module: shelf.url };
   const interruption = watchInterrupt();
   const reports: CheckReport[] = [];
@@ -159,7 +165,7 @@ async function checkAll(
       for (const model of models) {
         const report = await runCheck(explore, harness, model, searchFlags, interruption.signal);
         reports.push(report);
-        if (!flags.json) console.log(reportLine(report));
+        if (!flags.json) console.log(reportLine(report, flags.mutant));
         if (report.counterexample === undefined) continue;
         tellCounterexample(report, report.counterexample, shelf, flags);
         break;
@@ -167,8 +173,11 @@ async function checkAll(
     }
   } finally {
     interruption.stop();
+    // Stopped or not: what came before took its time.
+    if (flags.json && reports.length > 0) {
+      console.log(JSON.stringify({ mutant: flags.mutant, reports }, undefined, 2));
+    }
   }
-  if (flags.json) console.log(JSON.stringify({ mutant: mutant?.name, reports }, undefined, 2));
   return reports.some(({ verdict }) => verdict === "violation" || verdict === "goals missed")
     ? 1
     : 0;

@@ -41,15 +41,17 @@ export interface SavedSearch {
   readonly stacks: SearchState["stacks"];
 }
 
-const stackSchema = z.array(
-  z.strictObject({
-    chosen: z.string(),
-    pick: z.tuple([z.int().min(0), z.int().min(-1)]),
-    toExplore: z.array(z.string()),
-    explored: z.array(z.string()),
-    isFrozen: z.boolean(),
-  }),
-);
+const stackSchema = z
+  .array(
+    z.strictObject({
+      chosen: z.string(),
+      pick: z.tuple([z.int().min(0), z.int().min(-1)]),
+      toExplore: z.array(z.string()),
+      explored: z.array(z.string()),
+      isFrozen: z.boolean(),
+    }),
+  )
+  .max(EVENTS_MAX);
 
 const count = z.int().min(0);
 

@@ -105,7 +105,7 @@ function ended(
 /** Where the search that the file is of stopped; it must be of the same harness and model. */
 function loadState(
   path: string,
-  { name }: Harness,
+  { name, goals }: Harness,
   memoryModel: MemoryModel,
   mutant: string | undefined,
 ): SearchState | undefined {
@@ -120,6 +120,11 @@ function loadState(
     throw new UsageError(
       `${path}: is a search of ${nameOf(saved)}; name these, or give another --state`,
     );
+  }
+  // Those that were missed so far are what the rest of it has to reach.
+  const known = [...explored.goalsReached, ...explored.goalsMissed].sort();
+  if (known.join("\n") !== goals.toSorted().join("\n")) {
+    throw new UsageError(`${path}: the goals of ${name} are others now; give another --state`);
   }
   if (stacks.length === 0) {
     throw new UsageError(`${path}: that search is complete; give another --state to begin anew`);

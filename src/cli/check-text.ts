@@ -7,13 +7,16 @@ import { type CheckReport, type Mutant, type Narration, sourceLineOf } from "#ex
 const AGENT_WIDTH_MAX = 34;
 const SOURCE_FOLDER = /^src\//;
 
-export function reportLine(report: CheckReport): string {
+/** `mutant` is the fault that the code has. */
+export function reportLine(report: CheckReport, mutant: string | undefined): string {
   const { harness, memoryModel, verdict, executions, pruned, depthMax, seconds } = report;
   const rate = seconds > 0 ? ` (${Math.round((executions + pruned) / seconds)}/s)` : "";
   const counts =
     `${executions} executions, ${pruned} pruned, up to ${depthMax} steps, ` +
     `${seconds.toFixed(1)} s${rate}`;
-  return `${harness} ${memoryModel}: ${verdictText(report, verdict)}; ${counts}`;
+  const isClean = verdict === "clean" || verdict === "clean within bound";
+  const unseen = isClean && mutant !== undefined ? `, ${mutant} is not found` : "";
+  return `${harness} ${memoryModel}: ${verdictText(report, verdict)}${unseen}; ${counts}`;
 }
 
 function verdictText(report: CheckReport, verdict: CheckReport["verdict"]): string {
