@@ -23,10 +23,10 @@ const COMMAND_QUEUE = { kind: "command-queue", text: "the command queue" } as co
 
 describe("the verdict", () => {
   it("says that something else limits when the modes are alike, and what strict costs then", () => {
-    const strict = runOf({ mode: "strict", perSecond: 0.98e6, cpuNsPerRequest: 6000 });
+    const strict = runOf({ mode: "strict", perSecond: 0.985e6, cpuNsPerRequest: 6000 });
     const lazy = runOf({ mode: "lazy", perSecond: 0.9999e6 });
     expect(verdictOf([runOf({}), strict, lazy])).toBe(
-      "all modes give the same number (strict 2.0 ±0.1 % below passthrough, " +
+      "all modes give the same number (strict 1.5 ±0.1 % below passthrough, " +
         "lazy as passthrough ±0.1 %): what limits is the media; " +
         "strict takes 3.0 times the CPU time of passthrough",
     );
@@ -76,17 +76,23 @@ describe("the verdict", () => {
     );
   });
 
-  it("does not change with what moves a rate by less than is known of it", () => {
-    // Around the 5 % up to which modes count as the same: the sentence has both numbers.
-    const said = [0.052, 0.051, 0.05, 0.049, 0.048].map((lost) => {
-      const strict = runOf({
-        mode: "strict",
-        perSecond: (1 - lost) * 1e6,
-        perSecondHalfWidth: 5e3,
-      });
-      return verdictOf([runOf({}), strict]);
-    });
-    for (const sentence of said) expect(sentence).toMatch(/^strict loses [45]\.\d ±0\.5 % against/);
+  it("says the same of rates that differ by less than is known of them", () => {
+    // What a generic Arm server with 4 CPUs gives with three seeds, in 20 ms and in 50.
+    const runs = [
+      [0.049, 0.01],
+      [0.041, 0.006],
+      [0.05, 0.02],
+      [0.045, 0.009],
+      [0.04, 0.01],
+      [0.045, 0.007],
+    ];
+    for (const [lost, known] of runs) {
+      const perSecond = (1 - lost) * 1e6;
+      const strict = runOf({ mode: "strict", perSecond, perSecondHalfWidth: known * 1e6 });
+      expect(verdictOf([runOf({}), strict])).toMatch(
+        /^strict loses [45](\.\d)? ±[\d.]+ % against passthrough, and the same limits both: the media$/,
+      );
+    }
   });
 });
 

@@ -8,8 +8,10 @@
 
 import type { SimulationResult } from "./result.js";
 
-/** Modes whose rates are surely this close give the same number: that is why nobody changes mode. */
-const SAME = 0.05;
+/** A difference from here on is told as one, if it is surely there. */
+const NOTABLE = 0.02;
+/** What a run has to be able to see: who chooses a mode wants to know of that much. */
+const VISIBLE = 0.05;
 /** From here on a difference in CPU time is worth telling. */
 const COSTLY = 1.25;
 
@@ -27,12 +29,12 @@ export function verdictOf(results: readonly SimulationResult[]): string | undefi
   const base = results.find(({ mode }) => mode === "passthrough") ?? fastest;
   if (base.perSecond === 0) return `nothing completed in ${base.mode}; ${LONGER}`;
   const losses = results.filter((result) => result !== base).map((result) => lossOf(result, base));
-  const unsure = losses.filter((loss) => !isSame(loss) && !isDifferent(loss));
+  const unsure = losses.filter((loss) => !isDifferent(loss) && mayHide(loss));
   if (unsure.length > 0) {
     const what = unsure.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
     return `the runs are too short to tell (${what}); ${LONGER}`;
   }
-  const different = losses.filter((loss) => !isSame(loss));
+  const different = losses.filter(isDifferent);
   if (different.length > 0) return different.map((loss) => difference(loss, base)).join("; ");
   const compared = losses.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
   const same = `all modes give the same number (${compared}): what limits is ${base.bottleneck.text}`;
@@ -48,26 +50,34 @@ function lossOf(result: SimulationResult, base: SimulationResult): Loss {
   return { result, lost: 1 - rest, halfWidth };
 }
 
-/** The whole interval is within what counts as the same. */
-function isSame({ lost, halfWidth }: Loss): boolean {
-  return Math.abs(lost) + halfWidth < SAME;
-}
-
 /** None of the interval says that there is no difference. */
 function isDifferent({ lost, halfWidth }: Loss): boolean {
-  return Math.abs(lost) > halfWidth;
+  return Math.abs(lost) >= NOTABLE && Math.abs(lost) > halfWidth;
 }
 
+/** Some of the interval says that there is a large one. */
+function mayHide({ lost, halfWidth }: Loss): boolean {
+  return Math.abs(lost) + halfWidth >= VISIBLE;
+}
+
+/**
+ * Where the same part is used up in both modes it is named as such: then a small loss says how
+ * closely, not what else limits. With too few requests in flight it is the mode's own latency.
+ */
 function difference(loss: Loss, base: SimulationResult): string {
   const { mode, bottleneck } = loss.result;
   const verb = loss.lost > 0 ? "loses" : "gains";
-  return `${mode} ${verb} ${percent(loss)} against ${base.mode}: ${bottleneck.text}`;
+  const what = `${mode} ${verb} ${percent(loss)} against ${base.mode}`;
+  const { kind, text } = bottleneck;
+  if (kind !== base.bottleneck.kind || kind === "depth") return `${what}: ${text}`;
+  const both = `${what}, and the same limits both: ${text}`;
+  return [both, ...costOf(loss.result, base)].join(", and ");
 }
 
 function comparison(loss: Loss, base: SimulationResult): string {
-  if (Math.abs(loss.lost) <= loss.halfWidth && isSame(loss))
-    return `as ${base.mode} ±${width(loss)} %`;
-  return `${percent(loss)} ${loss.lost >= 0 ? "below" : "above"} ${base.mode}`;
+  const { lost, halfWidth } = loss;
+  if (Math.abs(lost) <= halfWidth && !mayHide(loss)) return `as ${base.mode} ±${width(loss)} %`;
+  return `${percent(loss)} ${lost >= 0 ? "below" : "above"} ${base.mode}`;
 }
 
 /** `2.2 ±0.3 %`: to a tenth where that is known. */
