@@ -77,7 +77,10 @@ export function defineCheck(command: Command, setExitCode: (code: number) => voi
     .option("--json", "print JSON, with --list and --replay too")
     .option("--list", "list harnesses and mutants")
     .option("--replay <file>", "play a saved counterexample back")
-    .option("--save <file>", "where a counterexample goes (default: HARNESS.counterexample.json)")
+    .option(
+      "--save <file>",
+      "where the first counterexample goes (default: HARNESS.counterexample.json)",
+    )
     .option("--state <file>", "where a search that is cut short is kept, and taken up again")
     .addHelpText(
       "after",
@@ -151,15 +154,11 @@ async function checkAll(
   if (flags.state !== undefined && !isOne) {
     throw new UsageError("--state is of one search; name one harness and --memory-model");
   }
-  if (flags.save !== undefined) {
-    if (searches.length > 1) {
-      throw new UsageError("--save is of one counterexample; name one harness");
-    }
-    new WholeFile("--save", flags.save).discard();
-  }
+  if (flags.save !== undefined) new WholeFile("--save", flags.save).discard();
   const searchFlags = { ...flags, module: shelf.url };
   const interruption = watchInterrupt();
   const reports: CheckReport[] = [];
+  let { save } = flags;
   try {
     for (const { harness, models } of searches) {
       for (const model of models) {
@@ -167,7 +166,9 @@ async function checkAll(
         reports.push(report);
         if (!flags.json) console.log(reportLine(report, flags.mutant));
         if (report.counterexample === undefined) continue;
-        tellCounterexample(report, report.counterexample, shelf, flags);
+        tellCounterexample(report, report.counterexample, shelf, { ...flags, save });
+        // Another harness's does not replace it.
+        save = undefined;
         break;
       }
     }
@@ -187,7 +188,7 @@ function tellCounterexample(
   { harness, memoryModel }: CheckReport,
   { message, schedule, narration }: Counterexample,
   { path: module }: Shelf,
-  { save, mutant, json }: CheckFlags,
+  { save, mutant, json }: Omit<CheckFlags, "save"> & { readonly save: string | undefined },
 ): void {
   if (!json) console.log(narrationTable(narration));
   const path = save ?? `${harness}.counterexample.json`;
