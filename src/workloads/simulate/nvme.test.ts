@@ -168,3 +168,18 @@ it("writes and mixes go through as well, and requests of several pages with thei
   // Each of the 16 pages is translated, besides rings and lists.
   expect((iotlb.hits + iotlb.misses) / requests).toBeGreaterThan(16);
 });
+
+it("finds its ramp where none is given, and goes forward", () => {
+  const { rampNs: _, ...plan } = { ...BASE, cpus: 1, numjobs: 1, iodepth: 4, runtimeNs: 2e6 };
+  const simulation = createSimulation(plan);
+  const seen = [simulation.progress];
+  while (!simulation.runSome(200)) seen.push(simulation.progress);
+  expect(seen.length).toBeGreaterThan(5);
+  expect(seen).toEqual([...seen].sort((a, b) => a - b));
+  expect(simulation.progress).toBe(1);
+  const { rampNs, count, perSecond, perSecondHalfWidth } = simulation.result();
+  // The shortest there is, and what CPUs may be ahead of whoever opens the window.
+  expect(rampNs).toBe(5e6 + 2000);
+  expect(perSecond).toBeCloseTo(count / 2e-3, 3);
+  expect(perSecondHalfWidth / perSecond).toBeLessThan(0.1);
+});
