@@ -256,7 +256,7 @@ export class MapBenchmark {
           : DMA_MAPPING_ERROR;
     if (iova !== DMA_MAPPING_ERROR) return iova;
     throw new MapBenchmarkError(
-      `the device got no mapping of ${granule} pages with a mask of ${dmaBits} bits; ` +
+      `the device got no mapping of ${granule * PAGE_BYTES} bytes with a mask of ${dmaBits} bits; ` +
         "take more bits, fewer threads or a smaller granule",
     );
   }
