@@ -174,7 +174,7 @@ export type CaptureEvent =
   | Mark;
 
 /** DMA_MAPPING_ERROR is ~0 of dma_addr_t, 64 or 32 bits wide; as a double 2^64 or 2^32 - 1. */
-export function isMappingError(dmaAddress: number): boolean {
+function isMappingError(dmaAddress: number): boolean {
   return dmaAddress >= 2 ** 64 - 2 ** 11 || dmaAddress === 0xffff_ffff;
 }
 

@@ -14,7 +14,7 @@ export class DmaDomain {
   readonly domain: PagingDomain;
   readonly iovas: IovaAllocator;
   readonly granuleBytes: number;
-  /** 1 while unmaps go to the flush queue (kernel: fq_domain); stored once the queue is complete. */
+  /** 1 while unmaps go to the flush queue (kernel: fq_domain); stored once that is complete. */
   readonly lazy = new Cell(new Line("lazy mode"), "lazy mode");
   flushQueue: FlushQueue | undefined;
   /** IOVA of each doorbell page, by its physical address. */

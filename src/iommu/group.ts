@@ -143,8 +143,9 @@ export function* releaseOwnership(cpu: Cpu, group: IommuGroup): Routine {
 
 /**
  * A write to the group's `type` file. Returns false when the group is in use and the type cannot
- * flip live (EPERM), or when its devices are for another type only (EINVAL). `startFlushQueue` builds the flush queue for a live switch; when it
- * returns false, so does this and the domain stays strict.
+ * flip live (EPERM), or when its devices are for another type only (EINVAL). `startFlushQueue`
+ * builds the flush queue for a live switch; when it returns false, so does this, and the domain
+ * stays strict.
  */
 export function* setGroupType(
   cpu: Cpu,

@@ -22,7 +22,7 @@ export interface PageBacking {
   readonly protection: number;
 }
 
-/** The backing of the page at `iova`, the same whenever it is asked for; undefined: there is none. */
+/** The backing of the page at `iova`, the same whenever asked for; undefined: there is none. */
 export type PageProvider = (
   cpu: Cpu,
   iova: Iova,

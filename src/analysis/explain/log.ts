@@ -22,11 +22,19 @@ const LINE = /\barm-smmu-v3(?: ([^\s:]+))?:\s*(.*)$/;
 const TIME = /\[\s*(\d+\.\d+)\s*\]/;
 const WORDS_ONLY = /^(?:0x)?[0-9a-f]{16}(?:\s+(?:0x)?[0-9a-f]{16})*$/i;
 const EVENT_HEAD = /^event 0x([0-9a-f]+) received:\s*(.*)$/i;
-const EVENT_TEXT =
-  /^event: (\w+) client: (.+?) sid: (0x[0-9a-f]+|0) ssid: (0x[0-9a-f]+|0)(?: iova: (0x[0-9a-f]+|0) ipa: (0x[0-9a-f]+|0))?(?: fetch_addr: (0x[0-9a-f]+|0))?/i;
+/** As `%#x` prints: zero has no prefix. */
+const HEX = "(0x[0-9a-f]+|0)";
+const EVENT_TEXT = new RegExp(
+  `^event: (\\w+) client: (.+?) sid: ${HEX} ssid: ${HEX}` +
+    `(?: iova: ${HEX} ipa: ${HEX})?(?: fetch_addr: ${HEX})?`,
+  "i",
+);
 const ACCESS_TEXT = /^(priv|unpriv) (inst|data) (read|write) (s[12]) "([^"]*)"/;
-const PRI_TEXT =
-  /^sid 0x([0-9a-f]+)\.0x([0-9a-f]+): \[\d+L?\] \w*privileged (R?W?X?) access at iova 0x([0-9a-f]+)/i;
+const PRI_TEXT = new RegExp(
+  "^sid 0x([0-9a-f]+)\\.0x([0-9a-f]+): \\[\\d+L?\\] " +
+    "\\w*privileged (R?W?X?) access at iova 0x([0-9a-f]+)",
+  "i",
+);
 const SUPPRESSED = /\b(arm_smmu_\w+): (\d+) callbacks suppressed/;
 
 /** Where a line stands. */

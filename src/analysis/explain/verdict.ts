@@ -67,9 +67,10 @@ function afterUnmap(history: MappingHistory, latest: MappingLife): Cause {
   const ended = unmapped?.timeSeconds ?? 0;
   const late =
     timeSeconds === undefined ? "after it" : `${durationText(timeSeconds - ended)} after it`;
+  const who = unmapped === undefined ? "unknown" : actText(unmapped);
   return {
     cause: `use after unmap: the device accessed ${rangeText(latest)} ${late} was unmapped`,
-    check: `who unmapped it: ${unmapped === undefined ? "unknown" : actText(unmapped)}; stop the device first`,
+    check: `who unmapped it: ${who}; stop the device first`,
   };
 }
 
@@ -173,7 +174,7 @@ function rangeText({ first, last }: MappingLife): string {
 }
 
 /** With the unit that leaves one to three digits before the point. */
-export function durationText(seconds: number): string {
+function durationText(seconds: number): string {
   if (seconds < 1e-6) return `${Math.round(seconds * 1e9)} ns`;
   if (seconds < 1e-3) return `${(seconds * 1e6).toFixed(1)} µs`;
   if (seconds < 1) return `${(seconds * 1e3).toFixed(1)} ms`;

@@ -31,8 +31,8 @@ export interface Permissions {
 
 export type AccessKind = keyof Rights;
 
-export const ALL_RIGHTS: Rights = { read: true, write: true, execute: true };
-export const NO_RIGHTS: Rights = { read: false, write: false, execute: false };
+const ALL_RIGHTS: Rights = { read: true, write: true, execute: true };
+const NO_RIGHTS: Rights = { read: false, write: false, execute: false };
 export const ALL_PERMISSIONS: Permissions = { unprivileged: ALL_RIGHTS, privileged: ALL_RIGHTS };
 
 /** Limits from the tables above a leaf: bits of their high halves, which add up. */

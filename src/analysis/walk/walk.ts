@@ -208,7 +208,8 @@ class Walker {
     // The offset within the region is the same in either half.
     const offset = iova < 0 ? iova + 2 ** regime.inputBits : iova;
     if (offset < 0 || offset >= 2 ** regime.inputBits) {
-      const why = `${hex(iova)} lies outside the ${regime.inputBits} input bits of the ${half} half`;
+      const region = `the ${regime.inputBits} input bits of the ${half} half`;
+      const why = `${hex(iova)} lies outside ${region}`;
       return this.#fault("F_TRANSLATION", [why], input);
     }
     let elsewhere: WalkOutcome | undefined;

@@ -1,6 +1,7 @@
 /**
  * Layouts of what lies in memory, for driver and controller: commands, completions, and the
- * fields that we use of the identify data (NVM Express Base Specification 2.0; NVM Command Set Specification 1.0).
+ * fields that we use of the identify data (NVM Express Base Specification 2.0; NVM Command Set
+ * Specification 1.0).
  */
 
 /** A submission queue entry has 16 words (Base 3.3.3.1). */

@@ -11,7 +11,7 @@ import { CaptureError } from "../errors.js";
  * A record of the ring buffer is at most a sub-buffer of 64 KiB page size, and trace-cmd prints
  * arrays as four characters per byte. Nothing longer is a line of a trace.
  */
-export const LINE_CHARACTERS_MAX = 2 ** 20;
+const LINE_CHARACTERS_MAX = 2 ** 20;
 
 export class LineReader {
   /** Number of the line that was read last, from 1. */

@@ -50,7 +50,7 @@ const FIELD = new RegExp(
 );
 
 /** The fields of a format file, by name. */
-export function parseFields(text: string): ReadonlyMap<string, Field> {
+function parseFields(text: string): ReadonlyMap<string, Field> {
   const fields = new Map<string, Field>();
   for (const { groups } of text.matchAll(FIELD)) {
     const { declaration, offset, size, signed } = groups as Record<string, string>;

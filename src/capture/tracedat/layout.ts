@@ -71,7 +71,7 @@ export function readHeaderInfo(cursor: ByteCursor): PageFormat {
   return parsePageFormat(cursor.store.file, pageText);
 }
 
-export function expectLabel(cursor: ByteCursor, label: string): void {
+function expectLabel(cursor: ByteCursor, label: string): void {
   const at = cursor.position;
   if (cursor.bytes(label.length, "the headers").toString("latin1") === label) return;
   cursor.position = at;

@@ -7,7 +7,7 @@
 import { ByteCursor, memoryStore } from "../bytes.js";
 import { CPUS_MAX } from "../tally.js";
 
-export const OPTION_DONE = 0;
+const OPTION_DONE = 0;
 const OPTION_DATE = 1;
 const OPTION_CPUSTAT = 2;
 const OPTION_BUFFER = 3;

@@ -113,8 +113,8 @@ function* prepareStage2(
     throw new SmmuV3Error(
       "IN_USE",
       master.smmu.base,
-      `${master.device.name} has ${master.pasids.size} PASIDs attached, which stage 2 and nesting ` +
-        "cannot keep; detach them first",
+      `${master.device.name} has ${master.pasids.size} PASIDs attached, which stage 2 and ` +
+        "nesting cannot keep; detach them first",
     );
   }
   return yield* prepare(cpu, master, SUBSTREAM_NONE, domain, rule);

@@ -28,7 +28,8 @@ import type { ReportListener } from "./reports.js";
 
 /**
  * A queue takes at most 1 MiB, what the kernel can get in one piece with its contiguous memory
- * allocator (Q_MAX_SZ_SHIFT: CONFIG_CMA_ALIGNMENT 8 plus 4 KiB pages): 65536 commands, 32768 events.
+ * allocator (Q_MAX_SZ_SHIFT: CONFIG_CMA_ALIGNMENT 8 plus 4 KiB pages): 65536 commands, 32768
+ * events.
  */
 const QUEUE_BYTES_LG2_MAX = 20;
 /** A line, so that waiting CPUs share it with nothing else. */

@@ -72,7 +72,7 @@ export class CommandRing {
     return queueSpace(prod, cons, this.sizeLg2);
   }
 
-  /** Writes `count` commands of the batch, from its `first`-th on, into the slots from `index` on. */
+  /** Writes `count` commands of the batch, from its `first`-th on, into slots from `index` on. */
   write(cpu: Cpu, batch: CommandBatch, first: number, count: number, index: number): Step<void> {
     const toEnd = this.size - queueSlot(index, this.sizeLg2);
     if (count > toEnd) return this.#writeAround(cpu, batch, first, count, index, toEnd);

@@ -77,7 +77,7 @@ export class InvalidationArray {
   }
 }
 
-export function arrayBytes(entries: number): number {
+function arrayBytes(entries: number): number {
   return HEADER_BYTES + entries * ENTRY_BYTES;
 }
 

@@ -121,7 +121,7 @@ export function appendAtc(
 }
 
 /** log2 of the pages of the smallest naturally aligned region that holds the range. */
-export function atcSpanLg2(iova: Iova, sizeBytes: number): number {
+function atcSpanLg2(iova: Iova, sizeBytes: number): number {
   let first = Math.floor(iova / ATC_PAGE_BYTES);
   let last = Math.floor((iova + sizeBytes - 1) / ATC_PAGE_BYTES);
   let spanLg2 = 0;

@@ -22,7 +22,10 @@ export interface Guest {
   readonly ste: Uint32Array;
 }
 
-/** What the guest's driver writes, with ATS if it believes it on: a context descriptor, a page table, and an entry for them. */
+/**
+ * What the guest's driver writes, with ATS if it believes it on: a context descriptor, a page
+ * table, and an entry for them.
+ */
 export function guestTables(machine: Machine, ats = false): Guest {
   const guestMachine = sequentialMachine({
     frames: { base: GUEST_FIRST, last: GUEST_FIRST + GUEST_BYTES - 1 },

@@ -119,7 +119,7 @@ export class ConfigurationCache {
     return this.#streams.get(streamId);
   }
 
-  /** Keeps what a fetch read, unless it is stale or another fetch was first; returns what to use. */
+  /** Keeps what a fetch read, unless it is stale or another was first; returns what to use. */
   addStream(fetch: Transaction, entry: StreamEntry): StreamEntry {
     if (fetch.isConfigurationStale) {
       entry.valid = false;

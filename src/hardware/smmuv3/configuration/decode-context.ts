@@ -132,7 +132,7 @@ function regionOf(
   };
 }
 
-/** TTB is aligned to the top table (with 52-bit addresses at least 64 bytes): lower bits do not count. */
+/** TTB is aligned to the top table, with 52-bit addresses to 64 bytes: lower bits do not count. */
 function alignedTable(
   granule: GranuleLg2,
   inputBits: number,

@@ -146,7 +146,7 @@ export class Testbed {
     return table;
   }
 
-  /** Maps one 4 KiB page below a 48-bit root, making tables as needed; returns the entry's place. */
+  /** Maps one 4 KiB page below a 48-bit root, making tables as needed; gives the entry's place. */
   mapPage(root: number, iova: number, leaf: bigint): number {
     let table = root;
     for (let level = 0; level < 3; level++) {

@@ -34,7 +34,7 @@ import { checkIpa, findIpa, neededOf, walkIpa } from "./stage2.js";
 import { type Transaction, TranslationStatus } from "./transaction.js";
 import { WALK_FAULTED, type WalkParts, walk } from "./walk.js";
 
-/** A transaction that passes has as many bytes left as a page has: devices split at 4 KiB anyway. */
+/** A transaction that passes has as many bytes left as a page: devices split at 4 KiB anyway. */
 const BYPASS_LEAF_LG2 = 12;
 const BYPASS_LEAF_BYTES = 2 ** BYPASS_LEAF_LG2;
 
