@@ -158,7 +158,7 @@ export class MapBenchmark {
     return this.#ageing !== undefined;
   }
 
-  /** How much is done, 0 to 1, as far as one can tell: of the ageing, then of the time or averages. */
+  /** How much is done, 0 to 1, as far as one can tell: of the ageing, then of time or averages. */
   get progress(): number {
     if (this.#ageing !== undefined) return this.#ageing.progress;
     const { nowNs } = this.#system.machine;
@@ -248,15 +248,16 @@ export class MapBenchmark {
   *#mapBuffer(cpu: Cpu, base: number, list: ScatterList | undefined): Routine<Iova> {
     const { granule, dmaBits } = this.#options.parameters;
     const device = this.#device;
+    const sizeBytes = granule * PAGE_BYTES;
     const iova =
       list === undefined
-        ? yield* mapPage(cpu, device, base, granule * PAGE_BYTES, this.#direction)
+        ? yield* mapPage(cpu, device, base, sizeBytes, this.#direction)
         : (yield* mapSg(cpu, device, list, this.#direction)) > 0
           ? 0
           : DMA_MAPPING_ERROR;
     if (iova !== DMA_MAPPING_ERROR) return iova;
     throw new MapBenchmarkError(
-      `the device got no mapping of ${granule * PAGE_BYTES} bytes with a mask of ${dmaBits} bits; ` +
+      `the device got no mapping of ${sizeBytes} bytes with a mask of ${dmaBits} bits; ` +
         "take more bits, fewer threads or a smaller granule",
     );
   }

@@ -51,6 +51,11 @@ describe("the verdict", () => {
     expect(verdictOf([runOf({}), strict])).toBe(
       "the runs are too short to tell (strict 10 ±20 % above passthrough); take a longer --runtime",
     );
+    const lazy = runOf({ mode: "lazy", perSecond: 0.5e6, bottleneck: COMMAND_QUEUE });
+    expect(verdictOf([runOf({}), strict, lazy])).toBe(
+      "lazy loses 50.0 ±0.1 % against passthrough: the command queue; " +
+        "the runs are too short to tell (strict 10 ±20 % above passthrough); take a longer --runtime",
+    );
     const none = runOf({ perSecond: 0 });
     expect(verdictOf([none, strict])).toMatch(/^nothing completed in passthrough; take a longer/);
   });

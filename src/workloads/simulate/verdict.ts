@@ -29,14 +29,13 @@ export function verdictOf(results: readonly SimulationResult[]): string | undefi
   const base = results.find(({ mode }) => mode === "passthrough") ?? fastest;
   if (base.perSecond === 0) return `nothing completed in ${base.mode}; ${LONGER}`;
   const losses = results.filter((result) => result !== base).map((result) => lossOf(result, base));
+  const told = losses.filter(isDifferent).map((loss) => difference(loss, base));
   const unsure = losses.filter((loss) => !isDifferent(loss) && mayHide(loss));
   if (unsure.length > 0) {
-    const what = unsure.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
-    return `the runs are too short to tell (${what}); ${LONGER}`;
+    told.push(`the runs are too short to tell (${comparisons(unsure, base)})`, LONGER);
   }
-  const different = losses.filter(isDifferent);
-  if (different.length > 0) return different.map((loss) => difference(loss, base)).join("; ");
-  const compared = losses.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
+  if (told.length > 0) return told.join("; ");
+  const compared = comparisons(losses, base);
   const same = `all modes give the same number (${compared}): what limits is ${base.bottleneck.text}`;
   return [same, ...losses.flatMap(({ result }) => costOf(result, base))].join("; ");
 }
@@ -72,6 +71,10 @@ function difference(loss: Loss, base: SimulationResult): string {
   if (kind !== base.bottleneck.kind || kind === "depth") return `${what}: ${text}`;
   const both = `${what}, and the same limits both: ${text}`;
   return [both, ...costOf(loss.result, base)].join(", and ");
+}
+
+function comparisons(losses: readonly Loss[], base: SimulationResult): string {
+  return losses.map((loss) => `${loss.result.mode} ${comparison(loss, base)}`).join(", ");
 }
 
 function comparison(loss: Loss, base: SimulationResult): string {
