@@ -43,6 +43,10 @@ function* reads(cpu, steps) {
   if (sum !== steps) throw new Error("every line holds a 1");
 }
 
+function* writes(cpu, steps) {
+  for (let n = 0; n < steps; n++) yield* cpu.write64(0, n, 0);
+}
+
 function additions() {
   const cell = loneCell("shared");
   return function* (cpu, steps) {
@@ -58,6 +62,8 @@ function* under(callers, cpu, steps, body) {
 const rows = [
   ["sequential, load", () => prepare(sequential(1), loads())],
   ["timed, load that hits", () => prepare(timed(1), loads())],
+  ["timed, fetchAdd that hits", () => prepare(timed(1), additions())],
+  ["timed, write64 that hits", () => prepare(timed(1), writes)],
   ["timed, read64 that misses", () => prepare(timed(1), reads)],
   ["timed, fetchAdd that suspends (2 CPUs)", () => prepare(timed(2), additions())],
   [
