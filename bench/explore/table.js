@@ -52,13 +52,14 @@ function hiddenText(room, { name, harness, hiddenUnder }) {
 }
 
 function harnessTable() {
-  const rows = explore.HARNESSES.flatMap(({ name, memoryModels, isDeep }) =>
+  const rows = explore.HARNESSES.flatMap(({ name, memoryModels, isDeep, preemptionsMax }) =>
     memoryModels.map((memoryModel) => {
       const result = search(explore, name, memoryModel);
       const { violation, isComplete, executions, pruned, depthMax, seconds } = result;
       if (violation !== undefined) failures.push(`${name} ${memoryModel}: ${violation.message}`);
       else if (!isComplete) failures.push(`${name} ${memoryModel} is not complete`);
-      const verdict = violation === undefined ? (isComplete ? "yes" : "cut") : "VIOLATION";
+      const scope = preemptionsMax === undefined ? "yes" : `preemptions: ${preemptionsMax}`;
+      const verdict = violation === undefined ? (isComplete ? scope : "cut") : "VIOLATION";
       const counts = [executions, pruned, depthMax].map(count);
       const shown = `${code(name)}${isDeep ? " (deep)" : ""}`;
       return [shown, memoryModel, ...counts, verdict, seconds];
@@ -68,9 +69,9 @@ function harnessTable() {
   return table([...head, "clean and complete", "s"], rows, [2, 3, 4, 6]);
 }
 
-function search({ Search, DporScheduler, findHarness, EVENTS_MAX }, name, memoryModel) {
-  const scheduler = new DporScheduler(EVENTS_MAX);
-  const searching = new Search(findHarness(name), scheduler, { memoryModel });
+function search({ Search, schedulerOf, findHarness }, name, memoryModel) {
+  const harness = findHarness(name);
+  const searching = new Search(harness, schedulerOf(harness), { memoryModel });
   let result;
   const seconds = cpuSecondsOf(() => {
     result = searching.run();

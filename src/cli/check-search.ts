@@ -50,7 +50,7 @@ export async function runCheck(
   progress.beginCount(`${harness.name} ${memoryModel}: executions`);
   try {
     const options: LongCheckOptions = {
-      ...optionsOf(flags),
+      ...optionsOf(harness, flags),
       memoryModel,
       signal,
       ...(state !== undefined && { state }),
@@ -67,8 +67,11 @@ export async function runCheck(
   }
 }
 
-function optionsOf(flags: SearchFlags): Omit<LongCheckOptions, "memoryModel"> {
-  const { mutant, module, bound, seed, executions, seconds, workers, twice } = flags;
+function optionsOf(harness: Harness, flags: SearchFlags): Omit<LongCheckOptions, "memoryModel"> {
+  const { mutant, module, seed, executions, seconds, workers, twice, state } = flags;
+  // What can only go without a bound asks for a search without one.
+  const isUnbounded = seed !== undefined || workers !== undefined || state !== undefined;
+  const bound = flags.bound ?? (isUnbounded ? undefined : harness.preemptionsMax);
   const executionsMax = executions ?? (seed === undefined ? undefined : WALKS);
   return {
     ...(executionsMax !== undefined && { executionsMax }),

@@ -172,11 +172,16 @@ function judge(
   return { ...result, verdict: "violation", counterexample };
 }
 
+/** What a harness is explored with where nothing else is asked for. */
+export function schedulerOf({ preemptionsMax }: Harness): SearchScheduler {
+  return schedulerFor(preemptionsMax === undefined ? {} : { preemptionsMax });
+}
+
 function schedulerFor({
   preemptionsMax,
   seed,
   eventsMax = EVENTS_MAX,
-}: CheckOptions): SearchScheduler {
+}: Partial<CheckOptions>): SearchScheduler {
   if (seed !== undefined) return new RandomWalkScheduler(seed, eventsMax);
   if (preemptionsMax !== undefined) return new BoundedScheduler(eventsMax, preemptionsMax);
   return new DporScheduler(eventsMax);

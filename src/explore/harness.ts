@@ -24,6 +24,11 @@ export interface Harness {
   readonly memoryModels: readonly MemoryModel[];
   /** Too large for every run of the tests. */
   readonly isDeep?: boolean;
+  /**
+   * Too large for every schedule: those with at most so many preemptions are explored, unless
+   * somebody asks for others.
+   */
+  readonly preemptionsMax?: number;
   readonly machine: Omit<ExploredOptions, "memoryModel">;
   /** States that a complete search must have reached: else the invariants held for want of action. */
   readonly goals: readonly string[];

@@ -9,6 +9,7 @@ export {
   EVENTS_MAX,
   type LongCheck,
   type LongCheckOptions,
+  schedulerOf,
   type Verdict,
 } from "./check-harness.js";
 export { DporScheduler, type StackEntry } from "./dpor.js";

@@ -12,14 +12,14 @@ const MINUTES_MAX = 5;
  * would take the mutated modules for the source.
  */
 const SCRIPT = `
-const { MUTANTS, loadMutant, EVENTS_MAX } = await import(process.argv[1]);
+const { MUTANTS, loadMutant } = await import(process.argv[1]);
 for (const mutant of MUTANTS) {
   const room = await loadMutant(mutant);
   for (const memoryModel of [mutant.memoryModel, mutant.hiddenUnder]) {
     if (memoryModel === undefined) continue;
-    const scheduler = new room.DporScheduler(EVENTS_MAX);
+    const harness = room.findHarness(mutant.harness);
     const options = { memoryModel, secondsMax: ${SECONDS_MAX} };
-    const result = new room.Search(room.findHarness(mutant.harness), scheduler, options).run();
+    const result = new room.Search(harness, room.schedulerOf(harness), options).run();
     const { violation, isComplete } = result;
     const isFound = violation !== undefined;
     const message = violation?.message;

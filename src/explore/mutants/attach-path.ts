@@ -9,7 +9,7 @@ const ARRAY = "drivers/smmuv3/invalidation/array-invalidation.js";
 const LEAVE_NOW =
   "yield* leave(cpu, master, SUBSTREAM_NONE, master.domain); master.domain = BLOCKED;";
 
-export const attachPathMutants: readonly Mutant[] = [
+const MUTANTS: readonly Mutant[] = [
   {
     name: "path-unmap-without-barrier",
     breaks: "the array is loaded while the cleared page-table entry is still in the store buffer",
@@ -109,4 +109,21 @@ export const attachPathMutants: readonly Mutant[] = [
     find: "appendWholeTag(cpu, batch, tag);\n    yield* smmu.queue.issue(cpu, batch, true);",
     replace: "appendWholeTag(cpu, batch, tag); yield* smmu.queue.issue(cpu, batch, false);",
   },
+];
+
+/** Those that show with two CPUs on one command queue within one preemption, too. */
+const WITH_TWO_CPUS: ReadonlyMap<string, string> = new Map([
+  ["path-unmap-without-barrier", "attach-path-two-cpus"],
+  ["joined-after-the-entries", "attach-path-two-cpus"],
+  ["unmap-not-flushed", "attach-path-two-cpus"],
+  ["unmap-does-not-wait", "attach-path-two-cpus"],
+  ["left-before-the-descriptor", "replace-path-two-cpus"],
+]);
+
+export const attachPathMutants: readonly Mutant[] = [
+  ...MUTANTS,
+  ...MUTANTS.flatMap(({ hiddenUnder: _, ...mutant }) => {
+    const harness = WITH_TWO_CPUS.get(mutant.name);
+    return harness === undefined ? [] : [{ ...mutant, name: `${mutant.name}-2`, harness }];
+  }),
 ];
