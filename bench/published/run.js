@@ -114,7 +114,7 @@ its rows have shaped. Some 35 sets of kunpeng-d06's numbers were tried with all 
 view: its transfer time went from 90 to 84 ns because A01-11 was off by more than 30 %, and within a
 die to 74 ns when the lines of 128 bytes came, for A01-04. A18 was found after that mechanism; its rows
 were in view and decided nothing. A06 was the last: until then an invalidation took 100 ns and a
-CMD_SYNC 750, which made 953 ns of A06-01's 280; five more sets were tried to turn that round. Jobs,
+CMD_SYNC 750, which made 953 ns of A06-01's 280; ten more sets were tried to turn that round. Jobs,
 depths and CPUs of S00 and B01 are not stated by their sources: they are assumed, with the rows in view;
 what others would give is [below](#how-much-depends-on-what-is-assumed).
 
