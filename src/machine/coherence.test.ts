@@ -1,9 +1,11 @@
 /** What moves together between caches: lines of 64 bytes, or pairs of them. */
 
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { genericArm, machineCosts } from "#platform";
 import type { Cpu } from "./agent.js";
 import { Cell, Line, neighbourLine } from "./cell.js";
+import { Coherence } from "./coherence.js";
 import type { Routine, Step } from "./routine.js";
 import { timedMachine } from "./timed.js";
 
@@ -99,4 +101,37 @@ describe("a CPU that has just had a contended line", () => {
     // Sixteen CPUs with two accesses each in turn: it comes back after several transfers.
     expect(lookNs(16)).toBeGreaterThan(4 * base.cpu.clusterTransferNs);
   });
+});
+
+it("says of a line that a CPU owns alone that the CPU holds it and nobody else does", () => {
+  const CPUS = 3;
+  // One line more than a cache has room for, so that two lines push each other out.
+  const cacheLines = 2;
+  const LINES = 3;
+  const access = fc.record({
+    kind: fc.constantFrom("read", "write", "claim", "device read", "device write"),
+    cpuId: fc.nat(CPUS - 1),
+    line: fc.nat(LINES - 1),
+  });
+  fc.assert(
+    fc.property(fc.array(access, { maxLength: 40 }), (accesses) => {
+      const coherence = new Coherence({ ...base.cpu, cacheLines });
+      const caches = Array.from({ length: CPUS }, (_, cpuId) => coherence.addCpu(cpuId));
+      const lines = Array.from({ length: LINES }, () => coherence.lineOfCell(new Line("line")));
+      for (const { kind, cpuId, line } of accesses) {
+        if (kind === "read") coherence.cpuRead(caches[cpuId], line, 0);
+        else if (kind === "write") coherence.cpuWrite(caches[cpuId], line, 0);
+        else if (kind === "claim") coherence.claim(caches[cpuId], line);
+        else if (kind === "device read") coherence.deviceRead(line, 0, base.device);
+        else coherence.deviceWrite(line, 0, 0);
+        if (kind === "write") expect(coherence.ownsAlone(caches[cpuId], line)).toBe(true);
+        for (const cache of caches) {
+          for (const of of lines.filter((one) => coherence.ownsAlone(cache, one))) {
+            const holders = caches.filter((other) => coherence.holdsCopy(other, of));
+            expect(holders).toEqual([cache]);
+          }
+        }
+      }
+    }),
+  );
 });
