@@ -16,7 +16,7 @@
  *   whose effects are not known before, are tried in every state.
  */
 
-import { type ExploredAgent, type ExploredMachine, ProcessKind, REGISTER } from "#machine";
+import { ANY_REGISTER, type ExploredAgent, type ExploredMachine, ProcessKind } from "#machine";
 import { Preemptions } from "./preemptions.js";
 import type { SearchScheduler } from "./scheduler.js";
 import { LANES, LANES_LG2, Trace } from "./trace.js";
@@ -43,7 +43,7 @@ export class BoundedScheduler implements SearchScheduler {
   readonly #hi: Int32Array;
   #depth = 0;
   #known = 0;
-  /** Of `#toward`: processes that make stores visible. */
+  /** What `#toward` has collected: bits of processes that make stores visible. */
   #useful = 0;
 
   constructor(eventsMax: number, preemptionsMax: number) {
@@ -172,7 +172,7 @@ export class BoundedScheduler implements SearchScheduler {
     if (machine.memoryModel === "sc") return 0;
     for (let id = 0; id < machine.cpus.length; id++) {
       const cpu = machine.cpuAgent(id);
-      this.#toward(machine, cpu, REGISTER);
+      this.#toward(machine, cpu, ANY_REGISTER);
       machine.footprint.clear();
       if (!cpu.noteOwnWait()) continue;
       this.#towardOwn(machine, id);

@@ -13,7 +13,6 @@ export {
   type Verdict,
 } from "./check-harness.js";
 export { DporScheduler, type StackEntry } from "./dpor.js";
-export { ExhaustiveScheduler } from "./exhaustive.js";
 export { CommandConsumer } from "./hardware/command-consumer.js";
 export { FlatDomain } from "./hardware/flat-domain.js";
 export { TranslatingSmmu } from "./hardware/translating-smmu.js";

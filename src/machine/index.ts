@@ -17,7 +17,7 @@ export {
   PROCESSES_MAX,
   type Process,
   ProcessKind,
-  REGISTER,
+  ANY_REGISTER,
   Wait,
 } from "./explored/index.js";
 export { FrameAllocator, OutOfFramesError } from "./frames.js";

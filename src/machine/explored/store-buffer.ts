@@ -21,7 +21,7 @@ export const Target = { cell: 0, memory: 1, register: 2 } as const;
 export type TargetCode = (typeof Target)[keyof typeof Target];
 
 /** In place of a location: any register. */
-export const REGISTER = -1;
+export const ANY_REGISTER = -1;
 
 /** Halves of a granule that a store covers. */
 export const Half = { lo: 1, hi: 2, both: 3 } as const;
@@ -130,7 +130,7 @@ export class StoreBuffer {
   }
 
   /**
-   * For the oldest hidden store to `location` (or `REGISTER`): the slot of the store that has to
+   * For the oldest hidden store to `location` (or `ANY_REGISTER`): the slot of the store that has to
    * become visible next for that one to do so; -1 when there is none.
    */
   slotToward(location: number): number {
@@ -138,7 +138,7 @@ export class StoreBuffer {
     for (let index = 0; index < this.#count; index++) {
       const { isVisible, target, location: own } = this.#stores[index];
       if (isVisible) continue;
-      if (own === location || (location === REGISTER && target === Target.register)) {
+      if (own === location || (location === ANY_REGISTER && target === Target.register)) {
         return this.#slotBefore(index);
       }
     }
