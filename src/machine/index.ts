@@ -5,6 +5,7 @@ export { AssertionError, assert, assertNever, hex } from "./assert.js";
 export { Cell, Line, loneCell, neighbourLine, wireCell } from "./cell.js";
 export type { CpuCosts, DeviceCosts, MachineCosts, RegisterCosts } from "./cost.js";
 export {
+  ANY_REGISTER,
   type Chooser,
   type ExploredAgent,
   type ExploredMachine,
@@ -17,7 +18,6 @@ export {
   PROCESSES_MAX,
   type Process,
   ProcessKind,
-  ANY_REGISTER,
   Wait,
 } from "./explored/index.js";
 export { FrameAllocator, OutOfFramesError } from "./frames.js";

@@ -7,4 +7,4 @@ export { Wait } from "./footprint.js";
 export { type ExploredMachine, type ExploredOptions, exploredMachine } from "./machine.js";
 export { OP_NAMES } from "./operation.js";
 export { PROCESSES_MAX, type Process, ProcessKind } from "./processes.js";
-export { type MemoryModel, ANY_REGISTER } from "./store-buffer.js";
+export { ANY_REGISTER, type MemoryModel } from "./store-buffer.js";
