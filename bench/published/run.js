@@ -112,9 +112,10 @@ marks a row after which an assumed number was changed: nvidia-grace's mesh time 
 to 66 ns after B01-03 came out 20 % low with 144 jobs; it is a second number of that platform that
 its rows have shaped. Some 35 sets of kunpeng-d06's numbers were tried with all rows of A01 and A03 in
 view: its transfer time went from 90 to 84 ns because A01-11 was off by more than 30 %, and within a
-die to 74 ns when the lines of 128 bytes came, for A01-04. A18 was found after that mechanism; its rows
-were in view and decided nothing. A06 was the last: until then an invalidation took 100 ns and a
-CMD_SYNC 750, which made 953 ns of A06-01's 280; ten more sets were tried to turn that round. Jobs,
+die to 74, later 73 ns when the lines of 128 bytes came, for A01-04 and for the order of the parts with
+16 threads. A18 was found after that mechanism; its rows were in view and decided nothing. A06 was the
+last: until then a CMD_SYNC took as long alone as behind an invalidation, 953 ns of A06-01's 280; some
+twenty more sets were tried, and in the end a round with nothing to ask for got a time of its own. Jobs,
 depths and CPUs of S00 and B01 are not stated by their sources: they are assumed, with the rows in view;
 what others would give is [below](#how-much-depends-on-what-is-assumed).
 
@@ -126,9 +127,9 @@ Rates of A03 and A18 are averages of four seeds, with each of which they differ 
 
 What is known to be wrong:
 
-- With 16 threads the wait for a CMD_SYNC (A01-06) is a third too short: less than the compare-exchange,
-  of which the published numbers leave no more than 46 %, and the rest is 18 %, of which they leave 7 %.
-  These bounds take the shares, which a profiler found, for parts of the times, which were measured by
+- With 16 threads the wait for a CMD_SYNC (A01-06) is a quarter too short. It and the compare-exchange
+  are nearly equal then, in the measured order, and the rest is 18 %, of which the published numbers leave
+  7 %. Such bounds take the shares, which a profiler found, for parts of the times, which were measured by
   themselves. Reads of the queue's indices before the compare-exchange count to it here, too; what the
   rest consists of is reading the SMMU's options, waiting for the last owner and the valid map.
 - Many CPUs at the compare-exchange are too fast: A03-07, and A18 with 64 and 96 CPUs. One attempt in
@@ -166,6 +167,9 @@ explain why more time is spent outside of the queue's function. Looked at and le
   (arm_smmu_cmdq_poll_until_msi, queue_poll); other CPUs' writes to the same 128 bytes cause eight at most.
 - Arbitration that prefers near CPUs: fewer would contend at a time, so more attempts would succeed, and
   drawing lots already has more succeed than were measured.
+- Time that is the invalidation's (700 ns, any number at once) in place of the round's: A06-01 and one
+  thread come out as well, but A01-06 31 % too short and below the compare-exchange; with two
+  invalidations at once, 32 %.
 - Commands that wait for the CMD_SYNC before them, as the architecture has it (IHI 0070, 4.7.3). If a
   CMD_SYNC takes 280 ns (A06-01), 600 of A01-03's 883 are the invalidation's, and no more than 1.7M
   pairs could complete per second; A03-04 has 3.1M. With A06 left out, and the time put in front of the
@@ -185,7 +189,7 @@ hardly on the depth. So that S00-01 and S00-03 come out within a percent says th
 more; with half of them S00-01 would be twice as much. B01-03 depends on jobs less.
 
 Grace's transfers within a socket are said to be much as Graviton 4's, 30 to 60 ns undisturbed (Chips
-and Cheese, 2024). A Kunpeng's die takes twice as long under contention (74 ns) as undisturbed (33 to
+and Cheese, 2024). A Kunpeng's die takes twice as long under contention (73 ns) as undisturbed (33 to
 38); with that ratio 45 ns become 94. B01-03, published ${byId.get("B01-03").value}, is with
 
 | ns | ${MESH_NS.join(" | ")} |

@@ -38,6 +38,7 @@ export const amdEpyc = extendProfile(genericArm, {
   },
   smmu: {
     syncNs: ns(700, assumed("COMPLETION_WAIT with its store to memory over the I/O die")),
+    syncAloneNs: ns(700, assumed("as behind an invalidation: not known apart")),
     invalidateAddressNs: ns(200, assumed("INVALIDATE_IOMMU_PAGES in each of the IOMMU's TLBs")),
   },
 });

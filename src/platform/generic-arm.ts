@@ -74,6 +74,7 @@ export const genericArm: Profile = {
     atcTimeoutNs: ns(60e9, quoted("PCI Express Base Specification, 10.3.1: a minute")),
     translationRequestNs: ns(20, assumed("a message from the root complex, and back")),
     syncNs: ns(150, assumed("completion of outstanding invalidations and transactions")),
+    syncAloneNs: ns(150, assumed("as behind an invalidation: no SMMU of the kind was measured")),
     iotlbHitNs: ns(5, assumed("look-up in the micro TLB of a TLB unit")),
     walkStepNs: ns(10, assumed("one level of a walk, besides the read of memory")),
   },

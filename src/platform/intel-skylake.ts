@@ -45,6 +45,7 @@ export const intelSkylake = extendProfile(genericArm, {
       900,
       assumed("with fetch and invalidation of the order of the 1.35 us that B06 gives for VT-d"),
     ),
+    syncAloneNs: ns(900, assumed("as behind an invalidation: not known apart")),
     invalidateAddressNs: ns(150, assumed("part of the 1.35 us per invalidation of B06")),
   },
 });

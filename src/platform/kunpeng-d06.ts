@@ -47,7 +47,7 @@ export const kunpengD06 = extendProfile(genericArm, {
       // Messages between two CPUs that nobody disturbs take 33 to 38 ns within a die and 73 to 88
       // between dies there. These are what a transfer takes when a whole die, or three, ask for
       // the line.
-      socketTransferNs: ns(74, fitted("A01-04, dma_unmap of 16 CPUs: 8891 ns")),
+      socketTransferNs: ns(73, fitted("A01-04, dma_unmap of 16 CPUs: 8891 ns")),
       remoteTransferNs: ns(84, fitted("A03-07, 64 CPUs and compare-exchange: 11K pairs/s per CPU")),
       atomicNs: ns(15, assumed("LSE atomic on an owned line: about 40 cycles")),
       orderFenceNs: ns(20, assumed("dmb oshst behind stores that are on their way")),
@@ -88,11 +88,10 @@ export const kunpengD06 = extendProfile(genericArm, {
   },
   smmu: {
     commandFetchNs: ns(40, assumed("decoding, of the time per command that memoryReadNs fits")),
-    // An invalidation takes long to be done everywhere, but many are under way at a time.
-    invalidateAddressNs: ns(700, fitted("A01-03, wait for CMD_SYNC on one CPU: 883 ns")),
-    invalidateTagNs: ns(900, assumed("as an address, and the sweep that generic-arm has more")),
-    invalidateConfigurationNs: ns(700, assumed("asked of the same units as an address")),
-    syncNs: ns(75, fitted("A06-01, wait for a CMD_SYNC alone in an empty queue: 280 ns")),
+    invalidateAddressNs: ns(100, assumed("broadcast of one TLBI to the TLB units")),
+    // Asking all TLB units takes long, and is not done if they were told nothing.
+    syncNs: ns(750, fitted("A01-03, wait for CMD_SYNC on one CPU: 883 ns")),
+    syncAloneNs: ns(75, fitted("A06-01, wait for a CMD_SYNC alone in an empty queue: 280 ns")),
   },
   nvme: {
     commandNs: ns(1745, fitted("S00-02, NVMe random read, non-strict: 573K IOPS")),

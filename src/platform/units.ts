@@ -73,6 +73,7 @@ export const SMMU_UNITS = {
   atcTimeoutNs: "ns",
   translationRequestNs: "ns",
   syncNs: "ns",
+  syncAloneNs: "ns",
   iotlbHitNs: "ns",
   walkStepNs: "ns",
 } as const satisfies Record<string, Unit>;

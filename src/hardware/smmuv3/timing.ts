@@ -22,6 +22,8 @@ export interface SmmuV3Timing {
   readonly translationRequestNs: number;
   /** A round that completes CMD_SYNCs, besides the commands before it and transactions. */
   readonly syncNs: number;
+  /** A round with nothing to ask for: no command but CMD_SYNCs came since the one before. */
+  readonly syncAloneNs: number;
   /** A translation that hits the IOTLB. */
   readonly iotlbHitNs: number;
   /** One step of a walk (table, stream table or context descriptor), besides the read. */
@@ -46,6 +48,7 @@ export const DEFAULT_TIMING: SmmuV3Timing = {
   // What PCI Express gives an endpoint: a minute (Base Specification, 10.3.1).
   atcTimeoutNs: 60e9,
   syncNs: 100,
+  syncAloneNs: 100,
   iotlbHitNs: 5,
   walkStepNs: 10,
 };

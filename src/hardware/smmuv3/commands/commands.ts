@@ -58,6 +58,8 @@ export class CommandConsumer {
   #next = 0;
   /** When the effects of all commands so far are complete. */
   #doneNs = 0;
+  /** Commands other than CMD_SYNC were executed since the last round began. */
+  #hasToAsk = false;
 
   constructor(
     name: string,
@@ -92,15 +94,19 @@ export class CommandConsumer {
 
   /**
    * Another agent's life: completes CMD_SYNCs in rounds. A round asks every TLB whether it is
-   * done with what it was told, and covers all CMD_SYNCs that were fetched before it began.
+   * done with what it was told, if it was told anything, and covers all CMD_SYNCs that were
+   * fetched before it began.
    */
   *runSyncs(agent: Agent): Routine {
     const { count } = this.#syncs;
     for (;;) {
       yield* agent.idleUntil(count, isSome);
       const covered = count.value;
+      const { syncNs, syncAloneNs } = this.#parts.timing;
+      const roundNs = this.#hasToAsk ? syncNs : syncAloneNs;
+      this.#hasToAsk = false;
       const beginsNs = Math.max(agent.now(), this.#doneNs);
-      yield* agent.sleepUntil(beginsNs + this.#parts.timing.syncNs);
+      yield* agent.sleepUntil(beginsNs + roundNs);
       for (let n = 0; n < covered; n++) yield* this.#completeSync(agent);
     }
   }
@@ -160,6 +166,7 @@ export class CommandConsumer {
       return;
     }
     this.#doneNs = Math.max(this.#doneNs, agent.now() + this.#durationNs(opcode));
+    this.#hasToAsk = true;
     statistics.commands[opcode]++;
     const isInFront = this.#syncs.isEmpty;
     this.#next = queueAdvance(index, 1, sizeLg2);
