@@ -64,8 +64,7 @@ ${lines.join("\n")}
 
 Published (C03), 12 jobs: from 1451K-1731K to 330K-688K IOPS after 16 hours in non-strict mode, without
 recovery, and none of it in strict mode. Both shapes are there, but ours falls less, and how far hangs on
-little: with two of these seeds it was to 53 % before invalidations and clusters got the times that they
-have now. The load was chosen so that it shows: pace and depth are C03's as far as they follow from it,
+little, as the seeds show. The load was chosen so that it shows: pace and depth are C03's as far as they follow from it,
 but with its 12 jobs, 12 CPUs that map and 12 that unmap, nothing falls here, and where CPUs unmap what
 they have mapped themselves it falls by some percent. Why 12 jobs were enough on the machine the model
 does not tell.

@@ -186,7 +186,7 @@ Jobs and depths first, which no source states. S00's jobs have a CPU each; ours 
 ${loadTable(results.loads, (id) => byId.get(id).value)}
 The drive is what limits S00-02 and B01-02. Strict rows depend on jobs, since jobs are who contends, and
 hardly on the depth. So that S00-01 and S00-03 come out within a percent says that 48 jobs are likely, no
-more; with half of them S00-01 would be twice as much. B01-03 depends on jobs less.
+more; with half of them S00-01 would be far too high. B01-03 depends on jobs less.
 
 Grace's transfers within a socket are said to be much as Graviton 4's, 30 to 60 ns undisturbed (Chips
 and Cheese, 2024). A Kunpeng's die takes twice as long under contention (73 ns) as undisturbed (33 to
