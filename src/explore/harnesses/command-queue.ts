@@ -250,14 +250,16 @@ function harnessOf(shape: Shape): Harness {
       const bench = new Bench(machine, shape, reach, batches);
       if (byInterrupt !== undefined) {
         interruptAtAnyTime(machine, 0, (cpu) => bench.issueAll(cpu, lists.length));
-      }
-      const before = loneCell("before the lists");
-      lists.forEach((_, cpuId) => {
-        machine.start(cpuId, function* (cpu) {
-          // The queue's first access is with interrupts off already.
-          if (byInterrupt !== undefined) yield* cpu.load(before);
-          yield* bench.issueAll(cpu, cpuId);
+        // The queue's first access is with interrupts off already.
+        const before = loneCell("before the lists");
+        lists.forEach((_, cpuId) => {
+          machine.start(cpuId, function* (cpu) {
+            yield* cpu.load(before);
+          });
         });
+      }
+      lists.forEach((_, cpuId) => {
+        machine.start(cpuId, (cpu) => bench.issueAll(cpu, cpuId));
       });
       return { atEnd: () => bench.lists.checkAtEnd() };
     },
