@@ -73,7 +73,7 @@ describe("the help of simulate", () => {
     const { stdout } = iommukit(["simulate", "nvme", "--help"]);
     const text = stdout.replace(/\s+/g, " ");
     expect(text).toContain("virtual time that is measured (default: 50ms)");
-    expect(text).toContain("virtual time before that (default: 5ms)");
+    expect(text).toContain("virtual time before that (default: until rate and latency are steady)");
     expect(text).toContain("block size (default: 4k)");
     expect(text).toContain("threads of this host (default: one per CPU)");
   });

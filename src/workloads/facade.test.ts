@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { format } from "node:util";
 import { describe, expect, it } from "vitest";
 import { createSystem, type SystemOptions } from "./system.js";
 
@@ -110,16 +111,16 @@ describe("the README", () => {
     const lines = snippet.trim().split("\n");
     expect(lines.length).toBeGreaterThan(4);
     expect(lines.length).toBeLessThanOrEqual(10);
-    const printed: unknown[] = [];
+    const printed: string[] = [];
     const body = lines
       .filter((line) => !line.startsWith("import "))
       .join("\n")
       .replaceAll("console.log", "print");
     new Function("createSystem", "print", body)(createSystem, (value: unknown) =>
-      printed.push(value),
+      printed.push(format(value)),
     );
     // What the comments in the snippet say is printed.
     const promised = [...snippet.matchAll(/console\.log.*\/\/ (.*)/g)].map((match) => match[1]);
-    expect(printed.map(String)).toEqual(promised);
+    expect(printed).toEqual(promised);
   });
 });
