@@ -3,9 +3,9 @@ import { describe, expect, it } from "vitest";
 import type { MemoryModel } from "#machine";
 import { BoundedScheduler } from "./bounded.js";
 import { DporScheduler } from "./dpor.js";
-import { ExhaustiveScheduler } from "./exhaustive.js";
 import type { SearchScheduler } from "./scheduler.js";
 import { Search } from "./search.js";
+import { ExhaustiveScheduler } from "./testing/exhaustive.js";
 import { type Instruction, litmusHarness, type Program } from "./testing/litmus.js";
 
 /** More than any of these programs has events. */

@@ -4,8 +4,8 @@
  */
 
 import type { ExploredMachine } from "#machine";
-import { Preemptions } from "./preemptions.js";
-import type { SearchScheduler } from "./scheduler.js";
+import { Preemptions } from "../preemptions.js";
+import type { SearchScheduler } from "../scheduler.js";
 
 export class ExhaustiveScheduler implements SearchScheduler {
   readonly isExhaustive = true;
