@@ -26,7 +26,7 @@ export const nvidiaGrace = extendProfile(genericArm, {
       cacheLines: count(16384, quoted(TUNING_GUIDE)),
       // Undisturbed it is like Graviton 4 (GH200), and that takes 30 to 60 ns (Chips and Cheese,
       // "Arm's Neoverse V2, in AWS's Graviton 4", 2024). Under contention a Kunpeng's die takes
-      // twice as long as undisturbed, which would be 94. docs/published.md shows B01-03 with each.
+      // 2.1 times as long as undisturbed: 94 here. docs/published.md shows B01-03 with each.
       socketTransferNs: ns(
         66,
         assumed("between 45 undisturbed and 94 by Kunpeng's ratio; chosen with B01-03 in view"),
